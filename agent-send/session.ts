@@ -1,0 +1,509 @@
+import { randomBytes } from 'node:crypto';
+import type { LimitsPatch, MigrationRequest, MigrationView, Phase } from '../lib/control/view.ts';
+import { asGodwitError, GodwitError } from '../lib/errors.ts';
+import type { SourceGuest } from '../lib/guest/guest.ts';
+import { HandoverDriver } from '../lib/handover/driver.ts';
+import {
+  type SourceEffect,
+  type SourceEvent,
+  type SourceState,
+  sourceStep,
+  startSource,
+} from '../lib/handover/source-machine.ts';
+import { GuestLayout, PAGE_SIZE } from '../lib/memory/guest-layout.ts';
+import { totalsSince } from '../lib/pages/counters.ts';
+import { PageHash } from '../lib/pages/hash.ts';
+import { SendPool } from '../lib/pages/send-pool.ts';
+import type { SuspensionCosts } from '../lib/precopy/estimate.ts';
+import { policyLimits } from '../lib/precopy/limits.ts';
+import { type OpenPolicy, type PrecopyResult, precopy } from '../lib/precopy/loop.ts';
+import type { RoundReport } from '../lib/precopy/measurements.ts';
+import { openPolicy } from '../lib/precopy/policy/open.ts';
+import { enforcedSuspendMs, type PrecopyStats } from '../lib/precopy/stats.ts';
+import { Steering } from '../lib/precopy/steering.ts';
+import type { LedgerWriter } from '../lib/report/ledger.ts';
+import type { Outcome } from '../lib/report/records.ts';
+import { Channel, type Received } from '../lib/wire/channel.ts';
+import { connectChannel } from '../lib/wire/connect.ts';
+import { checkAccept, checkWelcome, helloMessage } from '../lib/wire/handshake.ts';
+import type { Accept, Closed, Welcome } from '../lib/wire/messages.ts';
+import { sendTerms } from './options.ts';
+import { MemoryRounds } from './rounds.ts';
+import { Suspension } from './suspension.ts';
+import { Tracker } from './tracker.ts';
+
+/** How long the destination may take to tell what the guest saw, once it runs, ms. */
+const CLOSED_TIMEOUT_MS = 5000;
+/** Longest wait for an acknowledgement, in peer time limits: congestion is not silence. */
+const STALL_FACTOR = 6;
+/** Bytes of device state in one frame. */
+const DEVICE_STATE_PART = 1 << 20;
+/** A simulated or small guest's device state, before the real one is known, bytes. */
+const TYPICAL_DEVICE_STATE = 128 << 10;
+/** Parts of the suspension that nobody has measured before it: typical on one host, ms. */
+const TYPICAL = { suspendMs: 4, loadMs: 4, resumeMs: 4 } as const;
+/** Bytes of hash table that a worker digests in a millisecond. */
+const DIGEST_BYTES_PER_MS = 2e6;
+
+export interface SessionContext {
+  readonly channels: number;
+  readonly peerTimeoutMs: number;
+  readonly connectTimeoutMs: number;
+  readonly ledger: (id: string) => LedgerWriter;
+  readonly onChange: (session: SendSession) => void;
+  readonly log: (level: 'info' | 'warn' | 'error', text: string, session: SendSession) => void;
+}
+
+/**
+ * One migration as its source sees it: an ordered list of phases with one failure path. Whatever
+ * goes wrong before commit, the guest runs on here.
+ */
+export class SendSession {
+  readonly id = randomBytes(8).toString('hex');
+  readonly request: MigrationRequest;
+  readonly steering: Steering;
+  readonly #context: SessionContext;
+  readonly #guest: SourceGuest;
+  readonly #layout: GuestLayout;
+  readonly #tracker: Tracker;
+  readonly #driver: HandoverDriver<SourceState, SourceEvent, SourceEffect>;
+  readonly #cancel = new AbortController();
+  /** Rejects when the handover has ended without the guest having moved. */
+  readonly #ended = Promise.withResolvers<never>();
+  readonly #welcome = Promise.withResolvers<Welcome>();
+  readonly #accept = Promise.withResolvers<Accept>();
+  readonly #running = Promise.withResolvers<void>();
+  readonly #closed = Promise.withResolvers<Closed | undefined>();
+  #control: Channel | undefined;
+  #pool: SendPool | undefined;
+  #policy: OpenPolicy | undefined;
+  #rounds: MemoryRounds | undefined;
+  #suspension: Suspension | undefined;
+  #decision: PrecopyResult | undefined;
+  #hash = new PageHash(randomBytes(8).readBigUInt64LE());
+  #verifyRate = 0;
+
+  /** Takes over the guest, which is closed at the end of `run`. @throws GodwitError bad-option */
+  constructor(request: MigrationRequest, guest: SourceGuest, context: SessionContext) {
+    this.request = request;
+    this.steering = new Steering(request.policy, policyLimits(request.policy, request.limits));
+    this.#context = context;
+    this.#guest = guest;
+    this.#layout = new GuestLayout(guest.description.regions);
+    this.#tracker = new Tracker({
+      id: this.id,
+      request,
+      hypervisor: guest.description.hypervisor,
+      totalPages: this.#layout.totalPages,
+      channels: request.channels ?? context.channels,
+      steering: this.steering,
+      ledger: context.ledger(this.id),
+      onChange: () => context.onChange(this),
+    });
+    this.#driver = new HandoverDriver(sourceStep, startSource(1), (e) => this.#perform(e));
+    for (const { promise } of [this.#ended, this.#welcome, this.#accept, this.#running])
+      promise.catch(() => {});
+  }
+
+  /** The whole migration; never rejects: how it ended is in the view and the ledger. */
+  async run(): Promise<void> {
+    try {
+      this.#guest.onDeath((error) => this.#abort(asGodwitError(error)));
+      this.#policy = await openPolicy(this.request.policy, this.request.policyModule);
+      await this.#connect();
+      await this.#offer();
+      this.#decision = await this.#precopy();
+      await this.#stopAndCopy(this.#decision);
+      await this.#handOver();
+      this.#finish('completed', undefined);
+    } catch (thrown) {
+      const error = asGodwitError(thrown);
+      if (error.code === 'internal') this.#log('error', (error.cause as Error)?.stack ?? '');
+      await this.#unwind(error);
+    } finally {
+      await this.#close();
+    }
+  }
+
+  view(): MigrationView {
+    return this.#tracker.view(this.#pool?.totals(), this.#rounds);
+  }
+
+  /** True until the guest was given away. */
+  get cancellable(): boolean {
+    return this.#driver.state.name === 'precopy' || this.#driver.state.name === 'suspended';
+  }
+
+  /** Ends the migration; the guest runs on here. @throws GodwitError too-late after commit */
+  cancel(error = new GodwitError('cancelled', 'the migration was cancelled')): void {
+    if (this.#tracker.phase === 'ended')
+      throw new GodwitError('too-late', `migration ${this.id} has ended`);
+    if (!this.cancellable)
+      throw new GodwitError('too-late', 'the guest has been handed over to the destination');
+    this.#abort(error);
+  }
+
+  /** Stop-and-copy as soon as possible. @throws GodwitError too-late */
+  cutover(): void {
+    this.#mustPrecopy();
+    this.steering.cutover();
+    this.#tracker.note('the operator asked for the cutover');
+  }
+
+  /** Changes limits in flight. @throws GodwitError bad-option, too-late */
+  change({ bandwidth, ...limits }: LimitsPatch): void {
+    this.#mustPrecopy();
+    this.steering.change(limits);
+    if (bandwidth !== undefined) {
+      this.#tracker.bandwidth = bandwidth ?? undefined;
+      this.#pool?.setBandwidth(bandwidth ?? undefined);
+    }
+    this.#tracker.limitsChanged();
+  }
+
+  // ---- phases ------------------------------------------------------------
+
+  async #connect(): Promise<void> {
+    const { host, port } = this.request;
+    const { connectTimeoutMs, peerTimeoutMs } = this.#context;
+    const control = connectChannel(
+      { host, port, timeoutMs: connectTimeoutMs },
+      {
+        side: 'sender',
+        connection: 'control',
+        keepAlive: { pingMs: Math.min(1000, peerTimeoutMs / 4), silenceMs: peerTimeoutMs },
+        onMessage: (received) => this.#receive(received),
+        onClose: (error) => this.#lost(error),
+      },
+    );
+    // Given up while connecting: whoever connects late is sent away again.
+    control.then((late) => this.#tracker.phase === 'ended' && late.close(), () => {});
+    this.#control = await this.#or(control);
+    const hello = helloMessage(sendTerms(this.request.channels ?? this.#context.channels));
+    this.#control.send('Hello', hello);
+    const welcome = await this.#or(this.#welcome.promise);
+    checkWelcome(hello, welcome);
+    this.#tracker.channels = welcome.limits.channels;
+    this.#tracker.window = welcome.limits.window;
+  }
+
+  async #offer(): Promise<void> {
+    const { name, hypervisor, deviceModel, regions } = this.#guest.description;
+    const { channels, window } = this.#tracker;
+    this.#control!.send('GuestOffer', {
+      migration: this.id,
+      epoch: this.#driver.state.epoch,
+      guest: name,
+      hypervisor,
+      deviceModel,
+      pageSize: PAGE_SIZE,
+      regions,
+      hashSeed: this.#hash.seed,
+      verify: this.request.verify,
+    });
+    const accept = await this.#or(this.#accept.promise);
+    checkAccept(accept, channels);
+    this.#verifyRate = accept.verifyRate;
+    this.#pool = new SendPool({
+      host: this.request.host,
+      ports: accept.dataPorts,
+      connectTimeoutMs: this.#context.connectTimeoutMs,
+      stallTimeoutMs: this.#context.peerTimeoutMs * STALL_FACTOR,
+      migration: this.id,
+      secret: Uint8Array.from(accept.channelSecret),
+      hashSeed: this.#hash.seed,
+      layout: this.#layout,
+      memory: this.#guest.memory,
+      window,
+      compression: this.request.compression,
+      bandwidth: this.#tracker.bandwidth,
+      onFailure: (error) => this.#abort(error),
+    });
+    await this.#or(this.#pool.open());
+  }
+
+  /** Rounds while the guest runs; resolves when the policy says stop-and-copy. */
+  async #precopy(): Promise<PrecopyResult> {
+    this.#tracker.enter('precopy');
+    await this.#or(this.#guest.startDirtyLog());
+    const rounds = new MemoryRounds(this.#guest, this.#layout, this.#pool!, this.#control!);
+    this.#rounds = rounds;
+    const result = await this.#or(
+      precopy({
+        engine: rounds,
+        totalPages: this.#layout.totalPages,
+        consult: this.#policy!.consult,
+        steering: this.steering,
+        clock: { now: () => performance.now(), after },
+        startedMs: this.#tracker.startedMs,
+        costs: () => this.#costs(),
+        cancel: this.#cancel.signal,
+        onConsultation: (consultation) => {
+          this.#tracker.consulted(consultation);
+          if (consultation.stats.when === 'before-round') this.#tellVerdict(consultation);
+        },
+        onRound: (report) => this.#roundEnded(report, rounds),
+      }),
+    );
+    if (result.outcome === 'abort') throw new GodwitError('policy-abort', result.verdict.reason);
+    return result;
+  }
+
+  /** Suspends the guest and sends the rest; resolves when the destination is prepared. */
+  async #stopAndCopy(decision: PrecopyResult): Promise<void> {
+    this.#tracker.enter('stop-and-copy');
+    this.#log('info', `stop-and-copy: ${decision.verdict.reason}`);
+    const limitMs = enforcedSuspendMs(this.steering.limits);
+    await this.#or(this.#dispatch({ type: 'suspend' }));
+    const suspension = this.#suspension!;
+    suspension.mark('suspend');
+    this.#control!.send('Suspend', { limitMs: Math.round(limitMs ?? 0) });
+    const state = this.#guest.saveDeviceState();
+    state.catch(() => {});
+    await this.#or(this.#rounds!.sync());
+    suspension.mark('sync');
+    const before = this.#pool!.totals();
+    const startedMs = performance.now();
+    await this.#or(this.#rounds!.sendLast());
+    suspension.mark('pages');
+    this.#tracker.round({
+      round: this.#rounds!.round,
+      stopAndCopy: true,
+      cutShort: false,
+      dirtyPages: this.#rounds!.roundPages,
+      ms: performance.now() - startedMs,
+      totals: totalsSince(this.#pool!.totals(), before),
+    });
+    this.#sendDeviceState(await this.#or(state));
+    suspension.mark('deviceState');
+    this.#control!.send('Digest', { channel: await this.#or(this.#pool!.digest()) });
+    suspension.mark('digest');
+    await this.#or(this.#running.promise);
+  }
+
+  /** The guest runs at the destination and its source copy is gone; only the last word is missing. */
+  async #handOver(): Promise<void> {
+    const callOff = after(CLOSED_TIMEOUT_MS, () => this.#closed.resolve(undefined));
+    const closed = await this.#closed.promise;
+    callOff();
+    this.#recordSuspension('destination', closed);
+  }
+
+  /** The one failure path. */
+  async #unwind(error: GodwitError): Promise<void> {
+    await this.#driver.dispatch({ type: 'abort', error }).catch((failure) => {
+      this.#log('error', `after the migration failed: ${asGodwitError(failure).message}`);
+    });
+    if (this.#suspension !== undefined && error.code !== 'outcome-unknown') {
+      const seen = await this.#guest.suspension().catch(() => undefined);
+      this.#recordSuspension('source', seen && { guestSuspensionMs: seen.ms, clock: seen.clock });
+    }
+    this.#finish(outcomeOf(error), error);
+  }
+
+  /** Lets go of everything that belongs to the migration and not to the guest. */
+  async #close(): Promise<void> {
+    this.#cancel.abort();
+    this.#suspension?.disarm();
+    this.#control?.close();
+    await this.#pool?.close();
+    await this.#policy?.close();
+    await this.#guest.stopDirtyLog().catch(() => {}); // gone with the guest when it has moved
+    this.#guest.close();
+    await this.#tracker.closeLedger();
+  }
+
+  // ---- handover ----------------------------------------------------------
+
+  #dispatch(event: SourceEvent): Promise<void> {
+    return this.#driver.dispatch(event);
+  }
+
+  async #perform(effect: SourceEffect): Promise<void> {
+    switch (effect.type) {
+      case 'suspend-guest':
+        this.#suspension = new Suspension(
+          enforcedSuspendMs(this.steering.limits),
+          this.#roundTripMs(),
+          () => this.#abort(this.#missed()),
+        );
+        return this.#guest.suspend();
+      case 'resume-guest':
+        await this.#guest.resume();
+        this.#suspension?.end();
+        return;
+      case 'send-commit':
+        this.#suspension!.disarm();
+        this.#suspension!.mark('prepare');
+        this.#tracker.enter('handover');
+        this.#control!.send('Commit', { epoch: effect.epoch });
+        return;
+      case 'release-guest':
+        return this.#guest.release();
+      case 'send-released':
+        this.#control!.send('Released', { epoch: effect.epoch });
+        return;
+      case 'send-abort':
+        this.#control?.destroy(effect.error);
+        return;
+      case 'end':
+        if (effect.error) this.#ended.reject(effect.error);
+        else this.#running.resolve();
+    }
+  }
+
+  #receive({ kind, message }: Received): void {
+    switch (kind) {
+      case 'Welcome':
+        return this.#welcome.resolve(message);
+      case 'Accept':
+        return this.#accept.resolve({ ...message, channelSecret: message.channelSecret.slice() });
+      case 'Prepared': {
+        const late = this.#suspension?.late ? this.#missed() : undefined;
+        this.#report(this.#dispatch({ type: 'prepared', epoch: message.epoch, late }));
+        return;
+      }
+      case 'Running':
+        this.#suspension?.mark('commit');
+        this.#suspension?.end();
+        this.#report(this.#dispatch({ type: 'running', epoch: message.epoch }));
+        return;
+      case 'Refused': {
+        const text = `the destination refused the commit: ${message.text}`;
+        const error = new GodwitError('commit-refused', text, { fromPeer: true });
+        this.#report(this.#dispatch({ type: 'refused', epoch: message.epoch, error }));
+        return;
+      }
+      case 'Closed':
+        return this.#closed.resolve(message);
+      default:
+        throw new GodwitError('bad-message', `the receiver sent ${kind} where it has no place`);
+    }
+  }
+
+  /** Ends the migration from outside the list of phases. */
+  #abort(error: GodwitError): void {
+    this.#cancel.abort();
+    this.#report(this.#dispatch({ type: 'abort', error }));
+  }
+
+  #lost(error: GodwitError | undefined): void {
+    this.#closed.resolve(undefined);
+    const lost = error ?? new GodwitError('peer-closed', 'the connection was closed');
+    this.#report(this.#dispatch({ type: 'lost', error: lost }));
+  }
+
+  /** What fails while an event is handled, outside any phase that could throw it. */
+  #report(dispatched: Promise<void>): void {
+    dispatched.catch((thrown) => this.#log('error', asGodwitError(thrown).message));
+  }
+
+  /** A phase's result, unless the handover ends first. */
+  #or<T>(work: Promise<T>): Promise<T> {
+    return Promise.race([this.#ended.promise, work]);
+  }
+
+  // ---- figures -----------------------------------------------------------
+
+  #costs(): SuspensionCosts {
+    const { totalPages } = this.#layout;
+    return {
+      ...TYPICAL,
+      suspendMs: TYPICAL.suspendMs + (this.#rounds?.lastSyncMs ?? 0),
+      digestMs: (totalPages * 8) / this.#tracker.channels / DIGEST_BYTES_PER_MS,
+      roundTripMs: this.#roundTripMs(),
+      deviceStateBytes: TYPICAL_DEVICE_STATE,
+      verifyMs:
+        this.request.verify && this.#verifyRate > 0
+          ? ((totalPages * PAGE_SIZE) / this.#verifyRate) * 1000
+          : 0,
+      journalMs: 0,
+    };
+  }
+
+  #roundTripMs(): number {
+    return this.#control?.rttMs ?? 1;
+  }
+
+  /** The deadline passed: what was being done, and how long the rest would have taken. */
+  #missed(): GodwitError {
+    const { parts } = this.#suspension!;
+    const stats = this.#decision?.stats;
+    const fixedMs = stats?.estimate?.fixed ?? 0;
+    if (parts.pages !== undefined)
+      return this.#suspension!.missed('the destination verified memory and loaded state', fixedMs);
+    const left = this.#rounds!.progress().pagesRemaining;
+    const sendMs = stats?.drainRate ? ((left * PAGE_SIZE) / stats.drainRate) * 1000 : 0;
+    const doing = `${left} of ${this.#rounds!.roundPages} last pages were still to be sent`;
+    return this.#suspension!.missed(doing, sendMs + fixedMs);
+  }
+
+  #sendDeviceState(state: Uint8Array): void {
+    const total = state.length;
+    const hash = this.#hash.ofLong(state);
+    for (let offset = 0; offset < total; offset += DEVICE_STATE_PART) {
+      const part = state.subarray(offset, offset + DEVICE_STATE_PART);
+      this.#control!.send('DeviceState', { offset, total, hash }, [part]);
+    }
+  }
+
+  #tellVerdict({ stats, verdict }: { stats: PrecopyStats; verdict: PrecopyResult['verdict'] }) {
+    const { action, reason } = verdict;
+    const iteration = stats.iteration;
+    this.#control!.send('Verdict', { iteration, action, reason: reason.slice(0, 1000) });
+  }
+
+  #roundEnded(report: RoundReport, rounds: MemoryRounds): void {
+    this.#tracker.round({ ...report, stopAndCopy: false, totals: rounds.roundTotals });
+  }
+
+  #recordSuspension(
+    side: 'source' | 'destination',
+    seen: { guestSuspensionMs: number; clock: string } | undefined,
+  ): void {
+    const guestMs = seen && seen.guestSuspensionMs >= 0 ? seen.guestSuspensionMs : undefined;
+    this.#tracker.suspended({
+      side,
+      estimate: this.#decision?.stats.estimate,
+      limitMs: this.#suspension!.limitMs,
+      parts: this.#suspension!.parts,
+      agentMs: this.#suspension!.ms,
+      guestMs,
+      clock: guestMs === undefined ? undefined : seen?.clock === 'monotonic' ? 'monotonic' : 'realtime',
+    });
+  }
+
+  #finish(outcome: Outcome, error: GodwitError | undefined): void {
+    this.#tracker.finish(outcome, error, this.#pool?.totals(), this.#rounds?.round ?? 0);
+    this.#log(outcome === 'failed' ? 'error' : 'info', `${outcome}: ${error?.message ?? 'moved'}`);
+  }
+
+  #mustPrecopy(): void {
+    const phase: Phase = this.#tracker.phase;
+    if (phase === 'connecting' || phase === 'precopy') return;
+    throw new GodwitError('too-late', `migration ${this.id} is past precopy (${phase})`);
+  }
+
+  #log(level: 'info' | 'warn' | 'error', text: string): void {
+    this.#context.log(level, text, this);
+  }
+}
+
+function outcomeOf(error: GodwitError): Outcome {
+  switch (error.code) {
+    case 'policy-abort':
+    case 'suspension-limit':
+      return 'aborted';
+    case 'cancelled':
+      return 'cancelled';
+    case 'outcome-unknown':
+      return 'needs-resolve';
+    default:
+      return 'failed';
+  }
+}
+
+function after(ms: number, callback: () => void): () => void {
+  const timer = setTimeout(callback, ms);
+  return () => clearTimeout(timer);
+}

@@ -1,0 +1,100 @@
+import { readdir } from 'node:fs/promises';
+import { GodwitError } from '../../errors.ts';
+import type { PageSet } from '../../memory/page-set.ts';
+import type { GuestDescription, SourceGuest } from '../guest.ts';
+import { ControlClient } from './control-client.ts';
+import { socketPath } from './socket-claim.ts';
+import { endVmm, type VmmRemains } from './vmm-end.ts';
+
+/**
+ * The simulated guest of this name, for migrating it away.
+ * @throws GodwitError unknown-guest, naming the guests there are
+ */
+export async function connectSimulatedSource(dir: string, name: string): Promise<SourceGuest> {
+  const socket = socketPath(dir, name);
+  let client: ControlClient;
+  try {
+    client = await ControlClient.connect(socket, name);
+  } catch (cause) {
+    const names = await simulatedGuestNames(dir);
+    const known = names.length === 0 ? `there is none in ${dir}` : `there are ${names.join(', ')}`;
+    throw new GodwitError('unknown-guest', `no simulated guest "${name}"; ${known}`, { cause });
+  }
+  const answer = await client.execute<GuestAnswer>('query-guest');
+  return new SimulatedSource(client, answer.description, { ...answer, socket });
+}
+
+/** Names of the guests with a control socket in a directory, sorted; some may be dead. */
+export async function simulatedGuestNames(dir: string): Promise<string[]> {
+  const files = await readdir(dir).catch(() => []);
+  return files
+    .filter((file) => file.endsWith('.sock'))
+    .map((file) => file.slice(0, -'.sock'.length))
+    .sort();
+}
+
+type GuestAnswer = Omit<VmmRemains, 'socket'> & { readonly description: GuestDescription };
+
+class SimulatedSource implements SourceGuest {
+  readonly description: GuestDescription;
+  readonly #client: ControlClient;
+  readonly #vmm: VmmRemains;
+
+  constructor(client: ControlClient, description: GuestDescription, vmm: VmmRemains) {
+    this.#client = client;
+    this.description = description;
+    this.#vmm = vmm;
+  }
+
+  get memory() {
+    return this.#vmm.memory;
+  }
+
+  async startDirtyLog(): Promise<void> {
+    await this.#client.execute('dirty-log-start');
+  }
+
+  async syncDirtyLog(into: PageSet): Promise<void> {
+    const { bitmap } = await this.#client.execute<{ bitmap: string }>('dirty-log-sync');
+    const log = Buffer.from(bitmap, 'base64');
+    const set = into.bytes;
+    if (log.length !== set.length)
+      throw new GodwitError(
+        'hypervisor-failed',
+        `the dirty log of guest ${this.description.name} has ${log.length} bytes, not ${set.length}`,
+      );
+    for (let i = 0; i < log.length; i++) set[i]! |= log[i]!;
+  }
+
+  async stopDirtyLog(): Promise<void> {
+    await this.#client.execute('dirty-log-stop');
+  }
+
+  async suspend(): Promise<void> {
+    await this.#client.execute('stop');
+  }
+
+  async saveDeviceState(): Promise<Uint8Array> {
+    const { state } = await this.#client.execute<{ state: string }>('save-device-state');
+    return Buffer.from(state, 'base64');
+  }
+
+  async resume(): Promise<void> {
+    await this.#client.execute('cont');
+  }
+
+  release(): Promise<void> {
+    return endVmm(this.#client, this.#vmm);
+  }
+
+  onDeath(listener: (error: Error) => void): void {
+    const { name } = this.description;
+    this.#client.onClose(() =>
+      listener(new GodwitError('guest-died', `the VMM of guest ${name} is gone`)),
+    );
+  }
+
+  close(): void {
+    this.#client.close();
+  }
+}

@@ -1,0 +1,247 @@
+import zlib from 'node:zlib';
+import { GodwitError } from '../errors.ts';
+import {
+  CHUNK_PAGES,
+  CHUNK_SIZE,
+  channelOfChunk,
+  type GuestLayout,
+  PAGE_SIZE,
+} from '../memory/guest-layout.ts';
+import type { GuestMemory } from '../memory/guest-memory.ts';
+import type { PageBatch } from '../wire/messages.ts';
+import { ENCODING } from './encoding.ts';
+import type { PageHash } from './hash.ts';
+import type { HashTable } from './hash-table.ts';
+import type { RoundTags } from './round-tags.ts';
+
+const ZERO_CHUNK = Buffer.alloc(CHUNK_SIZE);
+
+/** What the decoder works on. */
+export interface DecoderContext {
+  readonly layout: GuestLayout;
+  readonly channel: number;
+  readonly channels: number;
+  readonly memory: GuestMemory;
+  readonly hash: PageHash;
+  readonly table: HashTable;
+  /** Where each page that was verified and written is noted. */
+  readonly arrived: RoundTags;
+}
+
+/**
+ * Rebuilds the pages of a batch, verifies the hash of each after reconstruction and only then
+ * writes them. One per channel. A batch that breaks a rule throws a GodwitError and writes nothing.
+ */
+export class BatchDecoder {
+  readonly #context: DecoderContext;
+  readonly #zeroHash: bigint;
+  /** Pages that had to be built (delta, copy), each at its place in the chunk. */
+  readonly #built = Buffer.alloc(CHUNK_SIZE);
+  readonly #delta = new Uint8Array(PAGE_SIZE);
+  readonly #deltaWords = new Uint32Array(this.#delta.buffer);
+  /** Where each page of the batch stands before it is written; undefined: nothing to write. */
+  readonly #source: (Buffer | undefined)[] = new Array(CHUNK_PAGES);
+  readonly #sourceAt = new Uint32Array(CHUNK_PAGES);
+
+  constructor(context: DecoderContext) {
+    this.#context = context;
+    this.#zeroHash = context.hash.of(ZERO_CHUNK.subarray(0, PAGE_SIZE));
+  }
+
+  /** Verifies and writes the batch; returns the number of pages. */
+  decode(batch: PageBatch, payload: Buffer): number {
+    const offsets = this.#offsets(batch);
+    const { raw, delta } = this.#sections(batch, payload);
+    const hashes = hashesOf(batch.hashes, offsets.length);
+    this.#rebuild(batch, offsets, hashes, raw, delta);
+    this.#write(batch, offsets, hashes);
+    return offsets.length;
+  }
+
+  /** Page offsets in the chunk, each of them a page of this channel and of this guest. */
+  #offsets(batch: PageBatch): number[] {
+    const { layout, channel, channels } = this.#context;
+    const region = layout.regionOfChunk(batch.chunk);
+    if (!region || channelOfChunk(batch.chunk, channels) !== channel)
+      throw new GodwitError(
+        'pfn-out-of-range',
+        `page batch for chunk ${batch.chunk}, which is not one of channel ${channel}`,
+      );
+    const count = batch.offsetDelta.length;
+    if (count === 0 || count !== batch.encodings.length || count * 8 !== batch.hashes.length)
+      throw badBatch(batch, `${count} pages, ${batch.encodings.length} encodings`);
+    const end = region.firstPfn + region.pages - batch.chunk * CHUNK_PAGES;
+    let offset = 0;
+    return batch.offsetDelta.map((delta, i) => {
+      if (i > 0 && delta === 0) throw badBatch(batch, 'pages not in rising order');
+      offset += delta;
+      if (offset >= Math.min(end, CHUNK_PAGES))
+        throw new GodwitError(
+          'pfn-out-of-range',
+          `page batch has pfn ${batch.chunk * CHUNK_PAGES + offset}, which the guest does not have`,
+        );
+      return offset;
+    });
+  }
+
+  /** The raw and delta sections at their full size, which the page count fixes. */
+  #sections(batch: PageBatch, payload: Buffer): { raw: Buffer; delta: Buffer } {
+    let rawPages = 0;
+    let deltaPages = 0;
+    let copies = 0;
+    for (const encoding of batch.encodings) {
+      if (encoding === ENCODING.raw) rawPages++;
+      else if (encoding === ENCODING.delta) deltaPages++;
+      else if (encoding === ENCODING.copy) copies++;
+      else if (encoding > ENCODING.copy) throw badBatch(batch, `unknown encoding ${encoding}`);
+    }
+    if (copies !== batch.copyOf.length)
+      throw badBatch(batch, `${copies} copies but ${batch.copyOf.length} sources`);
+    if (batch.rawLength + batch.deltaLength !== payload.length)
+      throw badBatch(batch, `payload of ${payload.length} bytes does not match its sections`);
+    const rawSection = payload.subarray(0, batch.rawLength);
+    const deltaSection = payload.subarray(batch.rawLength);
+    return {
+      raw: batch.rawCompressed ? decompress(rawSection, rawPages) : exact(rawSection, rawPages),
+      delta: deltaPages === 0 ? exact(deltaSection, 0) : decompress(deltaSection, deltaPages),
+    };
+  }
+
+  /** Points #source at verified content for every page. */
+  #rebuild(
+    batch: PageBatch,
+    offsets: readonly number[],
+    hashes: BigUint64Array,
+    raw: Buffer,
+    delta: Buffer,
+  ): void {
+    const { hash, table } = this.#context;
+    let rawAt = 0;
+    let deltaAt = 0;
+    let copies = 0;
+    this.#source.fill(undefined);
+    for (let i = 0; i < offsets.length; i++) {
+      const offset = offsets[i]!;
+      const pfn = batch.chunk * CHUNK_PAGES + offset;
+      let actual: bigint;
+      switch (batch.encodings[i]) {
+        case ENCODING.zero:
+          actual = this.#zeroHash;
+          // A page never written reads as zeros already: leave the hole in the file.
+          if (table.get(pfn) !== 0n && table.get(pfn) !== actual)
+            this.#place(offset, ZERO_CHUNK, offset * PAGE_SIZE);
+          break;
+        case ENCODING.same:
+          actual = table.get(pfn);
+          break;
+        case ENCODING.raw:
+          actual = hash.of(raw.subarray(rawAt, rawAt + PAGE_SIZE));
+          this.#place(offset, raw, rawAt);
+          rawAt += PAGE_SIZE;
+          break;
+        case ENCODING.delta:
+          this.#buildDelta(pfn, offset, delta.subarray(deltaAt, deltaAt + PAGE_SIZE));
+          deltaAt += PAGE_SIZE;
+          actual = this.#hashBuilt(offset);
+          break;
+        default:
+          this.#buildCopy(batch.chunk, offset, batch.copyOf[copies++]!);
+          actual = this.#hashBuilt(offset);
+      }
+      if (actual !== hashes[i])
+        throw new GodwitError(
+          'page-hash-mismatch',
+          `page ${pfn} of round ${batch.round} is not what the sender had: hash ${actual.toString(16)}, expected ${hashes[i]!.toString(16)}`,
+        );
+    }
+  }
+
+  #buildDelta(pfn: number, offset: number, delta: Buffer): void {
+    const at = offset * PAGE_SIZE;
+    this.#context.memory.read(pfn, 1, this.#built, at);
+    this.#delta.set(delta);
+    const words = new Uint32Array(this.#built.buffer, this.#built.byteOffset + at, PAGE_SIZE / 4);
+    for (let i = 0; i < words.length; i++) words[i]! ^= this.#deltaWords[i]!;
+    this.#place(offset, this.#built, at);
+  }
+
+  /** The source of a copy is a page before it in this batch, or else what memory holds now. */
+  #buildCopy(chunk: number, offset: number, from: number): void {
+    const { layout, channel, channels, memory } = this.#context;
+    const fromChunk = Math.floor(from / CHUNK_PAGES);
+    if (!layout.has(from) || channelOfChunk(fromChunk, channels) !== channel)
+      throw new GodwitError('pfn-out-of-range', `copy of pfn ${from}, not one of this channel`);
+    const at = offset * PAGE_SIZE;
+    const earlier = from % CHUNK_PAGES;
+    // Filled in rising order and empty for pages that memory has already.
+    const source = fromChunk === chunk ? this.#source[earlier] : undefined;
+    const sourceAt = this.#sourceAt[earlier]!;
+    if (source) source.copy(this.#built, at, sourceAt, sourceAt + PAGE_SIZE);
+    else memory.read(from, 1, this.#built, at);
+    this.#place(offset, this.#built, at);
+  }
+
+  #hashBuilt(offset: number): bigint {
+    return this.#context.hash.of(this.#built.subarray(offset * PAGE_SIZE, (offset + 1) * PAGE_SIZE));
+  }
+
+  #place(offset: number, source: Buffer, at: number): void {
+    this.#source[offset] = source;
+    this.#sourceAt[offset] = at;
+  }
+
+  /** Writes neighbouring pages that stand together in their source with one call. */
+  #write(batch: PageBatch, offsets: readonly number[], hashes: BigUint64Array): void {
+    const { memory, table, arrived } = this.#context;
+    const firstPfn = batch.chunk * CHUNK_PAGES;
+    for (let i = 0; i < offsets.length; ) {
+      const first = offsets[i]!;
+      const source = this.#source[first];
+      let run = 1;
+      while (
+        i + run < offsets.length &&
+        offsets[i + run] === first + run &&
+        this.#source[first + run] === source &&
+        (source === undefined ||
+          this.#sourceAt[first + run] === this.#sourceAt[first]! + run * PAGE_SIZE)
+      )
+        run++;
+      if (source) memory.write(firstPfn + first, run, source, this.#sourceAt[first]!);
+      for (let k = 0; k < run; k++) table.set(firstPfn + first + k, hashes[i + k]!);
+      arrived.mark(firstPfn + first, run, batch.round);
+      i += run;
+    }
+  }
+}
+
+function exact(section: Buffer, pages: number): Buffer {
+  if (section.length !== pages * PAGE_SIZE)
+    throw new GodwitError(
+      'bad-message',
+      `page batch section has ${section.length} bytes for ${pages} pages`,
+    );
+  return section;
+}
+
+/** Stops a decompression bomb at the size that the page count allows. */
+function decompress(section: Buffer, pages: number): Buffer {
+  const length = pages * PAGE_SIZE;
+  try {
+    const out = zlib.zstdDecompressSync(section, { maxOutputLength: Math.max(1, length) });
+    if (out.length === length) return out;
+    throw new Error(`${out.length} bytes came out, ${length} were announced`);
+  } catch (cause) {
+    const why = cause instanceof Error ? cause.message : String(cause);
+    throw new GodwitError('decompress-failed', `page batch does not decompress: ${why}`, { cause });
+  }
+}
+
+function hashesOf(bytes: Uint8Array, count: number): BigUint64Array {
+  const hashes = new BigUint64Array(count);
+  new Uint8Array(hashes.buffer).set(bytes);
+  return hashes;
+}
+
+function badBatch(batch: PageBatch, why: string): GodwitError {
+  return new GodwitError('bad-message', `page batch of chunk ${batch.chunk}: ${why}`);
+}

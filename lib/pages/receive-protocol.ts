@@ -1,0 +1,28 @@
+import type { Region, RegionFile } from '../memory/guest-layout.ts';
+
+/** What a receiver worker is started with. */
+export interface ReceiveWorkerData {
+  readonly channel: number;
+  readonly channels: number;
+  readonly listenHost: string;
+  /** Ports to try in turn; 0: any. */
+  readonly listenPorts: readonly number[];
+  readonly migration: string;
+  readonly secret: Uint8Array;
+  readonly hashSeed: bigint;
+  readonly regions: readonly Region[];
+  readonly memory: readonly RegionFile[];
+  readonly roundTags: SharedArrayBuffer;
+  readonly counters: SharedArrayBuffer;
+}
+
+/** What the main thread asks of a receiver worker. */
+export type ReceiveRequests = {
+  /** Listens for the one data connection; answers with the port. */
+  listen: { argument: undefined; answer: number };
+  digest: { argument: undefined; answer: bigint };
+  /** Re-reads the channel's memory and compares; answers with the first wrong pfn. */
+  verify: { argument: undefined; answer: number | undefined };
+  /** Bytes per second at which this worker reads and hashes guest memory. */
+  verifyRate: { argument: undefined; answer: number };
+};

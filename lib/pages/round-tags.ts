@@ -1,0 +1,29 @@
+import type { PageSet } from '../memory/page-set.ts';
+
+/**
+ * In which round each page last arrived: 2 bytes a page, written by the receiver's workers (each
+ * its own chunks), read by its main thread. Rounds count modulo 2^16. No clearing between rounds,
+ * so data of the next round may overtake the control connection.
+ */
+export class RoundTags {
+  readonly buffer: SharedArrayBuffer;
+  readonly #tags: Uint16Array;
+
+  constructor(pfnEnd: number, buffer?: SharedArrayBuffer) {
+    this.buffer = buffer ?? new SharedArrayBuffer(pfnEnd * 2);
+    this.#tags = new Uint16Array(this.buffer);
+  }
+
+  mark(firstPfn: number, pages: number, round: number): void {
+    this.#tags.fill(round & 0xffff, firstPfn, firstPfn + pages);
+  }
+
+  /** Removes from `owed` every page that arrived in `round` or later. */
+  settle(owed: PageSet, round: number): void {
+    for (const { firstPfn, pages } of owed.runs()) {
+      for (let pfn = firstPfn; pfn < firstPfn + pages; pfn++) {
+        if (((this.#tags[pfn]! - round) & 0xffff) < 0x8000) owed.delete(pfn);
+      }
+    }
+  }
+}

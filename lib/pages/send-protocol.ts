@@ -1,0 +1,36 @@
+import type { Region, RegionFile } from '../memory/guest-layout.ts';
+
+/** What a sender worker is started with. */
+export interface SendWorkerData {
+  readonly channel: number;
+  readonly channels: number;
+  readonly host: string;
+  readonly port: number;
+  readonly connectTimeoutMs: number;
+  /** Longest wait for an acknowledgement while batches are out. */
+  readonly stallTimeoutMs: number;
+  readonly migration: string;
+  readonly secret: Uint8Array;
+  readonly hashSeed: bigint;
+  readonly regions: readonly Region[];
+  readonly memory: readonly RegionFile[];
+  /** Unacknowledged batches, and so chunk-sized slots. */
+  readonly window: number;
+  readonly compression: 'auto' | 'off';
+  readonly pacer: SharedArrayBuffer;
+  readonly counters: SharedArrayBuffer;
+  /** Int32: rounds up to this number are to stop. */
+  readonly interrupted: SharedArrayBuffer;
+}
+
+/** What the main thread asks of a sender worker. */
+export type SendRequests = {
+  /** Connects and opens the channel. */
+  open: { argument: undefined; answer: undefined };
+  /**
+   * Sends the channel's pages of the set, taking each chunk out of it as it is sent; answers when
+   * all is acknowledged. True: interrupted, what was not sent is still in the set.
+   */
+  round: { argument: { round: number; set: SharedArrayBuffer }; answer: boolean };
+  digest: { argument: undefined; answer: bigint };
+};

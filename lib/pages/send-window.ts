@@ -1,0 +1,91 @@
+import { CHUNK_SIZE } from '../memory/guest-layout.ts';
+
+/** Room for one chunk; its bytes belong to the batch in it until that is acknowledged. */
+export interface Slot {
+  readonly pages: Buffer;
+  sequence: number;
+  contentBytes: number;
+}
+
+/**
+ * The fixed window of unacknowledged batches of a channel. Out of slots means back-pressure:
+ * whoever reads guest memory waits.
+ */
+export class SendWindow {
+  readonly #free: Slot[] = [];
+  readonly #out: Slot[] = [];
+  #wake: (() => void) | undefined;
+  #failure: Error | undefined;
+  #acknowledged = 0;
+
+  constructor(size: number) {
+    for (let i = 0; i < size; i++)
+      this.#free.push({
+        pages: Buffer.allocUnsafeSlow(CHUNK_SIZE),
+        sequence: -1,
+        contentBytes: 0,
+      });
+  }
+
+  /** A slot to fill; waits for an acknowledgement when all are out. */
+  async take(): Promise<Slot> {
+    while (this.#free.length === 0) await this.#change();
+    this.#check();
+    return this.#free.pop()!;
+  }
+
+  /** The slot's batch is on its way under this sequence number. */
+  sent(slot: Slot, sequence: number, contentBytes: number): void {
+    slot.sequence = sequence;
+    slot.contentBytes = contentBytes;
+    this.#out.push(slot);
+  }
+
+  /** Frees everything up to the sequence number; returns the content bytes acknowledged by it. */
+  acknowledge(sequence: number): number {
+    let bytes = 0;
+    while (this.#out.length > 0 && this.#out[0]!.sequence <= sequence) {
+      const slot = this.#out.shift()!;
+      bytes += slot.contentBytes;
+      this.#acknowledged++;
+      this.#free.push(slot);
+    }
+    this.#wake?.();
+    return bytes;
+  }
+
+  /** Batches on their way. */
+  get outstanding(): number {
+    return this.#out.length;
+  }
+
+  /** Batches acknowledged so far. */
+  get acknowledged(): number {
+    return this.#acknowledged;
+  }
+
+  /** Resolves when everything sent is acknowledged. */
+  async drained(): Promise<void> {
+    while (this.#out.length > 0) await this.#change();
+    this.#check();
+  }
+
+  /** Ends every wait, now and later, with the error. */
+  fail(error: Error): void {
+    this.#failure ??= error;
+    this.#wake?.();
+  }
+
+  #check(): void {
+    if (this.#failure) throw this.#failure;
+  }
+
+  async #change(): Promise<void> {
+    this.#check();
+    await new Promise<void>((resolve) => {
+      this.#wake = resolve;
+    });
+    this.#wake = undefined;
+    this.#check();
+  }
+}

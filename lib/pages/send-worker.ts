@@ -1,0 +1,217 @@
+import { setImmediate, setTimeout } from 'node:timers/promises';
+import { parentPort, workerData } from 'node:worker_threads';
+import { GodwitError } from '../errors.ts';
+import { CHUNK_PAGES, GuestLayout, PAGE_SIZE } from '../memory/guest-layout.ts';
+import { GuestMemory } from '../memory/guest-memory.ts';
+import { PageSet } from '../memory/page-set.ts';
+import type { Channel } from '../wire/channel.ts';
+import { connectChannel } from '../wire/connect.ts';
+import { BatchEncoder } from './batch-encoder.ts';
+import { CompressionChoice, LEVEL_NAMES, LEVELS, type Level } from './compression.ts';
+import { Counters } from './counters.ts';
+import { ENCODING_NAMES } from './encoding.ts';
+import { PageHash } from './hash.ts';
+import { HashTable } from './hash-table.ts';
+import { Pacer } from './pacer.ts';
+import type { SendRequests, SendWorkerData } from './send-protocol.ts';
+import { SendWindow, type Slot } from './send-window.ts';
+import { serveRequests } from './worker-link.ts';
+
+/** How often the compression choice looks at the channel's rates. */
+const INTERVAL_MS = 100;
+/** Clean pages between two dirty ones that are read along rather than cost another call. */
+const READ_GAP = 8;
+
+/**
+ * A sender worker: owns one data connection and its share of the chunks. It reads guest memory,
+ * encodes and sends; the main thread gives it a round and hears from it when the round is through.
+ */
+class SendWorker {
+  readonly #data: SendWorkerData;
+  readonly #memory: GuestMemory;
+  readonly #table: HashTable;
+  readonly #hash: PageHash;
+  readonly #encoder: BatchEncoder;
+  readonly #window: SendWindow;
+  readonly #pacer: Pacer;
+  readonly #counters: Counters;
+  readonly #interrupted: Int32Array;
+  readonly #choice = new CompressionChoice();
+  readonly #layout: GuestLayout;
+  #channel: Channel | undefined;
+  #interval = { since: performance.now(), blocked: 0, compress: 0, wire: 0, guest: 0 };
+
+  constructor(data: SendWorkerData) {
+    this.#data = data;
+    this.#layout = new GuestLayout(data.regions);
+    this.#memory = new GuestMemory(data.memory, 'read');
+    this.#hash = new PageHash(data.hashSeed);
+    this.#table = new HashTable(this.#layout, data.channel, data.channels);
+    this.#encoder = new BatchEncoder(this.#hash, this.#table);
+    this.#window = new SendWindow(data.window);
+    this.#pacer = new Pacer(data.pacer);
+    this.#counters = new Counters(data.counters);
+    this.#interrupted = new Int32Array(data.interrupted);
+  }
+
+  async open(onFailure: (error: GodwitError) => void): Promise<void> {
+    const { host, port, connectTimeoutMs, migration, channel, secret } = this.#data;
+    const ready = Promise.withResolvers<void>();
+    const fail = (error: GodwitError) => {
+      ready.reject(error);
+      this.#window.fail(error);
+      onFailure(error);
+    };
+    this.#channel = await connectChannel(
+      { host, port, timeoutMs: connectTimeoutMs },
+      {
+        side: 'sender',
+        connection: 'data',
+        onMessage: ({ kind, sequence }) => {
+          if (kind === 'ChannelReady') ready.resolve();
+          else if (kind === 'Ack') this.#acknowledge(sequence);
+        },
+        onClose: (error) =>
+          fail(error ?? new GodwitError('peer-closed', 'a data connection was closed')),
+      },
+    );
+    this.#channel.send('ChannelOpen', { migration, channel, secret });
+    await ready.promise;
+    this.#watchStall(onFailure);
+  }
+
+  /** One pass over the channel's chunks of the set; true when it was interrupted. */
+  async round(round: number, set: PageSet): Promise<boolean> {
+    const { channel, channels } = this.#data;
+    let cutShort = false;
+    for (let chunk = channel; chunk < this.#layout.chunks; chunk += channels) {
+      if (!set.hasChunk(chunk)) continue;
+      if (Atomics.load(this.#interrupted, 0) >= round) {
+        cutShort = true;
+        break;
+      }
+      const slot = await this.#blocked(() => this.#window.take());
+      await this.#sendChunk(round, chunk, set, slot);
+    }
+    await this.#window.drained();
+    return cutShort;
+  }
+
+  digest(): bigint {
+    return this.#table.digest(this.#hash);
+  }
+
+  async #sendChunk(round: number, chunk: number, set: PageSet, slot: Slot): Promise<void> {
+    const offsets = this.#read(chunk, set, slot.pages);
+    set.clearChunk(chunk);
+    const level: Level = this.#data.compression === 'off' ? 0 : this.#choice.next();
+    const batch = this.#encoder.encode(round, chunk, offsets, slot.pages, level);
+    const rawWire = batch.message.rawLength;
+    this.#choice.batch(level, batch.rawBytes, rawWire, batch.compressSeconds);
+
+    const bytes = batch.payload.reduce((sum, piece) => sum + piece.length, 0);
+    const wait = this.#pacer.claim(bytes);
+    if (wait >= 1) await this.#blocked(() => setTimeout(wait));
+    const sequence = this.#channel!.send('PageBatch', batch.message, batch.payload);
+    this.#window.sent(slot, sequence, batch.contentBytes);
+
+    const counters = this.#counters;
+    counters.add('pages', offsets.length);
+    for (const encoding of batch.message.encodings) counters.add(ENCODING_NAMES[encoding]!, 1);
+    counters.add('wireBytes', bytes + batch.message.hashes.length);
+    counters.add('rawBytes', batch.rawBytes);
+    counters.add('rawWireBytes', rawWire);
+    if (batch.rawBytes > 0) counters.add(LEVEL_NAMES[LEVELS.indexOf(level)]!, 1);
+
+    this.#interval.wire += bytes;
+    this.#interval.guest += batch.contentBytes;
+    this.#interval.compress += batch.compressSeconds;
+    this.#endInterval();
+    // Lets the socket write on and acknowledgements in before the next chunk takes the thread.
+    await setImmediate();
+  }
+
+  /** Reads the chunk's pages of the set, each to its place in the slot; returns their offsets. */
+  #read(chunk: number, set: PageSet, into: Buffer): number[] {
+    const firstPfn = chunk * CHUNK_PAGES;
+    const offsets: number[] = [];
+    let start = -1;
+    let end = -1;
+    const flush = () => {
+      if (start !== -1)
+        this.#memory.read(firstPfn + start, end - start, into, start * PAGE_SIZE);
+    };
+    for (let offset = 0; offset < CHUNK_PAGES; offset++) {
+      if (!set.has(firstPfn + offset)) continue;
+      offsets.push(offset);
+      if (start === -1 || offset - end > READ_GAP) {
+        flush();
+        start = offset;
+      }
+      end = offset + 1;
+    }
+    flush();
+    return offsets;
+  }
+
+  #acknowledge(sequence: number): void {
+    this.#counters.add('ackedContentBytes', this.#window.acknowledge(sequence));
+  }
+
+  /** Runs a wait for the link and counts its time as such. */
+  async #blocked<T>(wait: () => Promise<T>): Promise<T> {
+    const since = performance.now();
+    try {
+      return await wait();
+    } finally {
+      this.#interval.blocked += performance.now() - since;
+    }
+  }
+
+  #endInterval(): void {
+    const now = performance.now();
+    const { since, blocked, compress, wire, guest } = this.#interval;
+    if (now - since < INTERVAL_MS) return;
+    this.#choice.interval({
+      seconds: (now - since) / 1000,
+      blockedSeconds: blocked / 1000,
+      compressSeconds: compress,
+      wireBytes: wire,
+      guestBytes: guest,
+    });
+    this.#interval = { since: now, blocked: 0, compress: 0, wire: 0, guest: 0 };
+  }
+
+  /** A receiver that takes batches and never acknowledges them is as good as gone. */
+  #watchStall(onFailure: (error: GodwitError) => void): void {
+    const { stallTimeoutMs, channel } = this.#data;
+    let seen = this.#window.acknowledged;
+    const timer = setInterval(() => {
+      if (this.#window.outstanding > 0 && this.#window.acknowledged === seen) {
+        clearInterval(timer);
+        const error = new GodwitError(
+          'peer-silent',
+          `the receiver acknowledged nothing on channel ${channel} for ${stallTimeoutMs} ms`,
+        );
+        this.#window.fail(error);
+        onFailure(error);
+      }
+      seen = this.#window.acknowledged;
+    }, stallTimeoutMs);
+  }
+}
+
+const worker = new SendWorker(workerData as SendWorkerData);
+const fail = serveRequests<SendRequests>(parentPort, {
+  open: async () => {
+    await worker.open((error) => fail(error));
+    return undefined;
+  },
+  round: ({ round, set }) => worker.round(round, pageSetOf(set)),
+  digest: () => worker.digest(),
+});
+
+function pageSetOf(buffer: SharedArrayBuffer): PageSet {
+  const { regions } = workerData as SendWorkerData;
+  return new PageSet(new GuestLayout(regions).pfnEnd, buffer);
+}

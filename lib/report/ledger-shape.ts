@@ -1,0 +1,79 @@
+import type { LedgerRecord } from './records.ts';
+
+type Shape = Readonly<Record<string, 'number' | 'string' | 'boolean' | 'object'>>;
+
+/**
+ * Fields that every reader relies on, by path. Optional ones are left out: JSON drops `undefined`,
+ * and a figure that is missing is a gap in the report, not a reason to refuse it.
+ */
+const SHAPES: Readonly<Record<LedgerRecord['type'], Shape>> = {
+  start: {
+    at: 'number',
+    time: 'string',
+    id: 'string',
+    guest: 'string',
+    destination: 'string',
+    hypervisor: 'string',
+    policy: 'string',
+    limits: 'object',
+    totalPages: 'number',
+    channels: 'number',
+  },
+  consultation: {
+    at: 'number',
+    stats: 'object',
+    'stats.when': 'string',
+    'stats.iteration': 'number',
+    'stats.dirtyCount': 'number',
+    'stats.wireBytes': 'number',
+    'stats.totalWritten': 'number',
+    verdict: 'object',
+    'verdict.action': 'string',
+    'verdict.reason': 'string',
+  },
+  round: {
+    at: 'number',
+    round: 'number',
+    dirtyPages: 'number',
+    sentPages: 'number',
+    ms: 'number',
+    wireBytes: 'number',
+    encodings: 'object',
+    levels: 'object',
+  },
+  limits: { at: 'number', limits: 'object' },
+  note: { at: 'number', text: 'string' },
+  suspension: { at: 'number', side: 'string', parts: 'object', agentMs: 'number' },
+  end: {
+    at: 'number',
+    outcome: 'string',
+    message: 'string',
+    rounds: 'number',
+    pages: 'number',
+    wireBytes: 'number',
+    encodings: 'object',
+  },
+};
+
+/** What is wrong with a parsed line as a ledger record; undefined when nothing is. */
+export function checkRecord(value: unknown): string | 'unknown-type' | undefined {
+  const type = at(value, 'type');
+  if (typeof type !== 'string') return 'the line is not a record';
+  if (!Object.hasOwn(SHAPES, type)) return 'unknown-type';
+  const shape = SHAPES[type as LedgerRecord['type']];
+  const bad = Object.keys(shape).find((path) => kind(at(value, path)) !== shape[path]);
+  return bad === undefined ? undefined : `the ${type} record has no valid "${bad}"`;
+}
+
+function at(value: unknown, path: string): unknown {
+  let found = value;
+  for (const key of path.split('.')) {
+    if (kind(found) !== 'object') return undefined;
+    found = (found as Record<string, unknown>)[key];
+  }
+  return found;
+}
+
+function kind(value: unknown): string {
+  return value === null ? 'null' : typeof value;
+}

@@ -1,0 +1,248 @@
+import assert from 'node:assert/strict';
+import { Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
+import { asGodwitError, type ErrorCode, GodwitError } from '../errors.ts';
+import { decodeBody, encodeBody } from './codec.ts';
+import { type Frame, FrameDecoder } from './decoder.ts';
+import { frameHead } from './frame.ts';
+import { KeepAlive, type KeepAliveLimits } from './keep-alive.ts';
+import { type Connection, isLegal, type KindName, kindOf, type Side } from './kinds.ts';
+import type { Abort, Messages, Ping, Pong } from './messages.ts';
+import { lostError } from './socket-errors.ts';
+
+/** Time that a closed connection gets to bring its last frames out, ms. */
+const LINGER_MS = 1000;
+/** Characters of an abort text: even at 3 bytes each they fit the body limit of 4 KiB. */
+const ABORT_TEXT = 1000;
+
+const NO_PAYLOAD: readonly Uint8Array[] = [];
+
+/** What the channel answers itself: these never reach `onMessage`. */
+type Internal = 'Abort' | 'Ping' | 'Pong';
+
+/** A frame from the peer. The payload is valid until the handler returns; the message for good. */
+export type Received = {
+  [K in Exclude<KindName, Internal>]: {
+    readonly kind: K;
+    readonly message: Messages[K];
+    readonly sequence: number;
+    readonly payload: Buffer;
+  };
+}[Exclude<KindName, Internal>];
+
+export interface ChannelOptions {
+  readonly connection: Connection;
+  /** Which of the two this side is. */
+  readonly side: Side;
+  /** Called in the order of arrival; what it throws ends the channel. */
+  readonly onMessage: (received: Received) => void;
+  /**
+   * Called exactly once. Without an error: this side closed it. An error with `fromPeer` is the
+   * peer's Abort.
+   */
+  readonly onClose: (error?: GodwitError) => void;
+  /** For control connections: ping the peer and give it up when it is silent. */
+  readonly keepAlive?: KeepAliveLimits;
+}
+
+/**
+ * Messages in both directions over one connected stream. Nothing is copied on the way out: payload
+ * buffers must stay as they are until the peer has acknowledged them.
+ */
+export class Channel {
+  readonly #socket: Duplex;
+  readonly #options: ChannelOptions;
+  readonly #decoder: FrameDecoder;
+  readonly #keepAlive: KeepAlive | undefined;
+  #nextSequence = 0;
+  #bytesSent = 0;
+  #state: 'open' | 'closing' | 'closed' = 'open';
+  #error: GodwitError | undefined;
+  #drained: PromiseWithResolvers<void> | undefined;
+
+  constructor(socket: Duplex, options: ChannelOptions) {
+    const { connection, side, keepAlive } = options;
+    assert(keepAlive === undefined || connection === 'control', 'pings are control frames');
+    this.#socket = socket;
+    this.#options = options;
+    const peer = side === 'sender' ? 'receiver' : 'sender';
+    this.#decoder = new FrameDecoder(peer, connection, (frame) => this.#receive(frame));
+    if (keepAlive !== undefined) this.#keepAlive = this.#startKeepAlive(keepAlive);
+    if (socket instanceof Socket) socket.setNoDelay(true);
+    this.#listen();
+  }
+
+  /** Smoothed round trip of pings, ms; undefined until measured and without keepAlive. */
+  get rttMs(): number | undefined {
+    return this.#keepAlive?.rttMs;
+  }
+
+  /** Bytes handed to the socket, headers included. */
+  get bytesSent(): number {
+    return this.#bytesSent;
+  }
+
+  /**
+   * Sends a message and its payload, of which nothing is copied.
+   * @returns the frame's sequence number
+   * @throws GodwitError bad-message or frame-too-large for what cannot be sent (the channel lives
+   *   on), and the reason of the end on a channel that has ended
+   */
+  send<K extends Exclude<KindName, 'Ack'>>(
+    kind: K,
+    message: Messages[K],
+    payload: readonly Uint8Array[] = NO_PAYLOAD,
+  ): number {
+    const sequence = this.#nextSequence;
+    this.#write(kind, sequence, encodeBody(kind, message), payload);
+    this.#nextSequence++;
+    return sequence;
+  }
+
+  /** Acknowledges every frame up to that sequence number. Throws as `send` does. */
+  sendAck(sequence: number): void {
+    this.#write('Ack', sequence, encodeBody('Ack', {}), NO_PAYLOAD);
+  }
+
+  /**
+   * Resolves when the socket takes more: to be awaited between large frames. Rejects with the
+   * reason when the channel ends.
+   */
+  ready(): Promise<void> {
+    if (this.#state !== 'open') return Promise.reject(this.#ended());
+    if (!this.#socket.writableNeedDrain) return Promise.resolve();
+    this.#drained ??= Promise.withResolvers();
+    return this.#drained.promise;
+  }
+
+  /** Ends the connection after what was sent; the peer's frames are no longer read. */
+  close(): void {
+    if (this.#state !== 'open') return;
+    this.#stop('closing');
+    this.#socket.once('close', () => this.#report());
+  }
+
+  /**
+   * Ends the connection for a reason, which the peer is told (Abort) when it can still be. `onClose`
+   * is called before this returns; the socket lives on for a moment to bring the Abort out.
+   */
+  destroy(error: GodwitError): void {
+    if (this.#state !== 'open') return;
+    if (!error.fromPeer && this.#socket.writable) this.#sendAbort(error);
+    this.#error = error;
+    this.#stop('closed');
+    this.#report();
+  }
+
+  #listen(): void {
+    const socket = this.#socket;
+    socket.on('data', (bytes: Buffer) => this.#take(bytes));
+    socket.on('drain', () => this.#wake());
+    socket.on('error', (error) => this.destroy(lostError(error)));
+    const lost = () => this.destroy(new GodwitError('peer-closed', this.#lostText()));
+    socket.on('end', lost);
+    socket.on('close', lost);
+  }
+
+  #take(bytes: Buffer): void {
+    if (this.#state !== 'open') return;
+    this.#keepAlive?.heard();
+    try {
+      this.#decoder.push(bytes);
+    } catch (error) {
+      this.destroy(asGodwitError(error));
+    }
+  }
+
+  #receive({ kind, sequence, body, payload }: Frame): void {
+    if (this.#state !== 'open') return; // a handler ended it in the middle of a piece of input
+    const message = decodeBody(kind, body);
+    if (kind === 'Abort') this.destroy(abortError(message as Abort));
+    else if (kind === 'Ping') this.#pong(message as Ping);
+    else if (kind === 'Pong') this.#keepAlive?.answered((message as Pong).cookie);
+    else {
+      if (kind === 'Ack') this.#checkAck(sequence);
+      this.#options.onMessage({ kind, message, sequence, payload } as Received);
+    }
+  }
+
+  /** Not to a peer that pings without reading: answers would pile up. */
+  #pong({ cookie }: Ping): void {
+    if (!this.#socket.writableNeedDrain) this.send('Pong', { cookie });
+  }
+
+  #checkAck(sequence: number): void {
+    if (sequence < this.#nextSequence) return;
+    throw new GodwitError(
+      'frame-out-of-order',
+      `the peer acknowledged frame ${sequence}; ${this.#nextSequence} were sent`,
+    );
+  }
+
+  #write(kind: KindName, sequence: number, body: Uint8Array, payload: readonly Uint8Array[]): void {
+    assert(isLegal(kindOf(kind), this.#options.side, this.#options.connection), kind);
+    if (this.#state !== 'open') throw this.#ended();
+    const payloadLength = payload.reduce((sum, part) => sum + part.length, 0);
+    const head = frameHead(kindOf(kind), sequence, body, payloadLength);
+    this.#bytesSent += head.length + payloadLength;
+    this.#socket.cork(); // one writev for all parts
+    this.#socket.write(head);
+    for (const part of payload) if (part.length > 0) this.#socket.write(part);
+    this.#socket.uncork();
+  }
+
+  #sendAbort({ code, message }: GodwitError): void {
+    this.send('Abort', { code, text: message.slice(0, ABORT_TEXT).toWellFormed() });
+  }
+
+  #startKeepAlive(limits: KeepAliveLimits): KeepAlive {
+    const ping = (cookie: number) => {
+      if (!this.#socket.writableNeedDrain) this.send('Ping', { cookie });
+    };
+    return new KeepAlive(limits, ping, (error) => this.destroy(error));
+  }
+
+  /**
+   * Input is still taken, and dropped: a socket closed with unread input resets the connection, and
+   * the peer would lose our last frames.
+   */
+  #stop(state: 'closing' | 'closed'): void {
+    this.#state = state;
+    this.#keepAlive?.stop();
+    this.#wake();
+    if (this.#socket.closed) return;
+    this.#socket.end();
+    const linger = setTimeout(() => this.#socket.destroy(), LINGER_MS);
+    this.#socket.once('close', () => clearTimeout(linger));
+  }
+
+  #report(): void {
+    this.#state = 'closed';
+    this.#options.onClose(this.#error);
+  }
+
+  #wake(): void {
+    const waiting = this.#drained;
+    this.#drained = undefined;
+    if (this.#state === 'open') waiting?.resolve();
+    else waiting?.reject(this.#ended());
+  }
+
+  #ended(): GodwitError {
+    return this.#error ?? new GodwitError('peer-closed', 'the connection was closed by this side');
+  }
+
+  #lostText(): string {
+    return this.#decoder.midFrame
+      ? 'the peer closed the connection in the middle of a frame'
+      : 'the peer closed the connection without a word';
+  }
+}
+
+/** What the peer reported. Its words reach logs and terminals: no control characters. */
+function abortError({ code, text }: Abort): GodwitError {
+  if (!/^[a-z][a-z-]{0,39}$/.test(code))
+    throw new GodwitError('bad-message', 'the peer sent an Abort without a proper code');
+  const words = text.replace(/\p{Cc}/gu, ' ');
+  return new GodwitError(code as ErrorCode, `the peer reports: ${words}`, { fromPeer: true });
+}

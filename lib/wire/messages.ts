@@ -1,0 +1,178 @@
+import type { Region } from '../memory/guest-layout.ts';
+
+/**
+ * The messages of proto/godwit.proto as the rest of the program sees them, field by field in the
+ * same order. uint64 is a safe integer, fixed64 a bigint, bytes a view of the frame.
+ */
+
+export interface Limits {
+  readonly channels: number;
+  readonly batchPayload: number;
+  readonly window: number;
+}
+
+export interface Hello {
+  readonly minVersion: number;
+  readonly maxVersion: number;
+  readonly agent: string;
+  readonly features: readonly string[];
+  readonly limits: Limits;
+}
+
+export interface Welcome {
+  readonly version: number;
+  readonly agent: string;
+  readonly features: readonly string[];
+  readonly limits: Limits;
+}
+
+export interface GuestOffer {
+  readonly migration: string;
+  readonly epoch: number;
+  readonly guest: string;
+  readonly hypervisor: string;
+  readonly deviceModel: string;
+  readonly pageSize: number;
+  readonly regions: readonly Region[];
+  readonly hashSeed: bigint;
+  readonly verify: boolean;
+}
+
+export interface Accept {
+  readonly dataPorts: readonly number[];
+  readonly channelSecret: Uint8Array;
+  readonly verifyRate: number;
+}
+
+export interface RoundBegin {
+  readonly round: number;
+  readonly stopAndCopy: boolean;
+  readonly dirtyPages: number;
+}
+
+export interface DirtyList {
+  readonly round: number;
+  readonly firstPfn: number;
+  readonly gapRun: readonly number[];
+}
+
+export interface RoundEnd {
+  readonly round: number;
+  readonly cutShort: boolean;
+}
+
+export interface Verdict {
+  readonly iteration: number;
+  readonly action: string;
+  readonly reason: string;
+}
+
+export interface Suspend {
+  readonly limitMs: number;
+}
+
+export interface DeviceState {
+  readonly offset: number;
+  readonly total: number;
+  readonly hash: bigint;
+}
+
+export interface Digest {
+  readonly channel: readonly bigint[];
+}
+
+export interface Prepared {
+  readonly epoch: number;
+  readonly verifyMs: number;
+  readonly loadMs: number;
+}
+
+export interface Commit {
+  readonly epoch: number;
+}
+
+export interface Running {
+  readonly epoch: number;
+  readonly resumeMs: number;
+}
+
+export interface Refused {
+  readonly epoch: number;
+  readonly code: string;
+  readonly text: string;
+}
+
+export interface Released {
+  readonly epoch: number;
+}
+
+export interface Closed {
+  readonly epoch: number;
+  readonly guestSuspensionMs: number;
+  readonly clock: string;
+}
+
+export interface Abort {
+  readonly code: string;
+  readonly text: string;
+}
+
+export interface Ping {
+  readonly cookie: number;
+}
+
+export interface Pong {
+  readonly cookie: number;
+}
+
+export interface ChannelOpen {
+  readonly migration: string;
+  readonly channel: number;
+  readonly secret: Uint8Array;
+}
+
+export interface ChannelReady {
+  readonly channel: number;
+}
+
+export interface PageBatch {
+  readonly round: number;
+  readonly chunk: number;
+  readonly offsetDelta: readonly number[];
+  readonly encodings: Uint8Array;
+  readonly hashes: Uint8Array;
+  readonly copyOf: readonly number[];
+  readonly rawCompressed: boolean;
+  readonly rawLength: number;
+  readonly deltaLength: number;
+}
+
+export type Ack = Record<never, never>;
+
+/** The message of each frame kind. */
+export interface Messages {
+  readonly Hello: Hello;
+  readonly Welcome: Welcome;
+  readonly GuestOffer: GuestOffer;
+  readonly Accept: Accept;
+  readonly RoundBegin: RoundBegin;
+  readonly DirtyList: DirtyList;
+  readonly RoundEnd: RoundEnd;
+  readonly Verdict: Verdict;
+  readonly Suspend: Suspend;
+  readonly DeviceState: DeviceState;
+  readonly Digest: Digest;
+  readonly Prepared: Prepared;
+  readonly Commit: Commit;
+  readonly Running: Running;
+  readonly Refused: Refused;
+  readonly Released: Released;
+  readonly Closed: Closed;
+  readonly Abort: Abort;
+  readonly Ping: Ping;
+  readonly Pong: Pong;
+  readonly ChannelOpen: ChannelOpen;
+  readonly ChannelReady: ChannelReady;
+  readonly PageBatch: PageBatch;
+  readonly Ack: Ack;
+}
