@@ -18,8 +18,9 @@ import type { Outcome } from '../lib/report/records.ts';
 import { Channel, type Received } from '../lib/wire/channel.ts';
 import { checkGuestOffer, chooseWelcome, SECRET_SIZE } from '../lib/wire/handshake.ts';
 import type { Digest, GuestOffer, Hello, Verdict, Welcome } from '../lib/wire/messages.ts';
+import { receiveTerms } from '../lib/wire/terms.ts';
 import { Arrivals } from './arrivals.ts';
-import { receiveTerms } from './options.ts';
+
 import { StateParts } from './state-parts.ts';
 
 export interface ReceiveContext {
@@ -100,10 +101,17 @@ export class ReceiveSession {
     return this.#finished.promise;
   }
 
-  /** Gives the migration up. @throws GodwitError too-late once the guest runs here */
-  cancel(error = new GodwitError('cancelled', 'the migration was cancelled at the destination')): void {
+  /** True until the guest runs here. */
+  get cancellable(): boolean {
     const state = this.#driver?.state.name;
-    if (state === 'running' || state === 'closed' || this.#outcome !== undefined)
+    return state !== 'running' && state !== 'closed' && this.#outcome === undefined;
+  }
+
+  /** Gives the migration up. @throws GodwitError too-late once the guest runs here */
+  cancel(
+    error = new GodwitError('cancelled', 'the migration was cancelled at the destination'),
+  ): void {
+    if (!this.cancellable)
       throw new GodwitError('too-late', 'the migration has ended or the guest runs here already');
     this.#end({ type: 'abort', error });
   }

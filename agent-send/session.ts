@@ -27,7 +27,8 @@ import { Channel, type Received } from '../lib/wire/channel.ts';
 import { connectChannel } from '../lib/wire/connect.ts';
 import { checkAccept, checkWelcome, helloMessage } from '../lib/wire/handshake.ts';
 import type { Accept, Closed, Welcome } from '../lib/wire/messages.ts';
-import { sendTerms } from './options.ts';
+import { sendTerms } from '../lib/wire/terms.ts';
+
 import { MemoryRounds } from './rounds.ts';
 import { Suspension } from './suspension.ts';
 import { Tracker } from './tracker.ts';

@@ -1,3 +1,4 @@
+import { PAGE_SIZE } from '../memory/guest-layout.ts';
 import { formatDuration, formatRate, formatSize } from '../units.ts';
 import { type Child, el, join, Markup } from './chart/markup.ts';
 import { figures, type Moment } from './charts.ts';
@@ -8,7 +9,7 @@ import { REPORT_STYLE } from './report-style.ts';
 import { type Story, tellStory } from './story.ts';
 import { promiseInWords, type Summary, sharesInWords, summarize } from './summary.ts';
 import { OUTCOME_WORDS } from './turning-points.ts';
-import { isFigure, limitsInWords, percent, plural, shortDuration } from './words.ts';
+import { count, isFigure, limitsInWords, percent, plural, shortDuration } from './words.ts';
 
 /**
  * The whole report as one HTML file: no script, no network, nothing that is not in the ledger.
@@ -50,9 +51,9 @@ export function renderReport(records: readonly LedgerRecord[]): string {
 }
 
 /** Changes of limits and notes, numbered as the time axes show them. */
-function numbered({ limits, notes }: Story): Moment[] {
+function numbered({ start, limits, notes }: Story): Moment[] {
   const changes = limits.map(({ at, limits: now, bandwidth }) => {
-    return { at, text: limitsInWords(now, bandwidth) };
+    return { at, text: limitsInWords(now, bandwidth, start.policy) };
   });
   return [...changes, ...notes]
     .sort((a, b) => a.at - b.at)
@@ -129,8 +130,7 @@ function facts(summary: Summary): Markup {
       `of guest memory; ${formatRate(wireRate)} on the wire`,
     ]);
   const shares = sharesInWords(summary.encodings);
-  const [largest = '', ...others] = shares.split(', ');
-  if (shares !== '') shown.push(['Pages', largest, others.join(', ')]);
+  if (shares !== '') shown.push(['Pages sent', count(summary.pages), shares]);
   return el(
     'dl',
     { class: 'facts' },
@@ -181,7 +181,7 @@ const WIDTHS = { wide: [1080, 520, 340], half: [520, 340] } as const;
 
 function charts(all: readonly Figure[]): Markup {
   if (all.length === 0) return join([]);
-  return el('section', { class: 'charts', style: 'margin-top: 44px' }, all.map(figure));
+  return el('section', { class: 'charts' }, all.map(figure));
 }
 
 function figure(one: Figure, index: number): Markup {
@@ -194,7 +194,7 @@ function figure(one: Figure, index: number): Markup {
       el('div', { class: `w${width}` }, one.draw(`figure-${index}-${width}`, width)),
     ),
     legend(one.legend, one.legendAlways),
-    el('details', {}, el('summary', {}, 'Figures'), table(one.table)),
+    el('details', {}, el('summary', {}, 'Numbers'), table(one.table)),
   );
 }
 
@@ -232,8 +232,8 @@ function footer({ start }: Story): Markup {
   const { id, time, hypervisor, policy, limits, bandwidth, channels, compression, verify } = start;
   const facts = [
     `Migration ${id}, started ${time}`,
-    `${hypervisor} guest of ${formatSize(start.totalPages * 4096)}`,
-    `${policy} policy at the start: ${limitsInWords(limits, bandwidth)}`,
+    `${hypervisor} guest of ${formatSize(start.totalPages * PAGE_SIZE)}`,
+    `${policy} policy at the start: ${limitsInWords(limits, bandwidth, policy)}`,
     `${channels} data connections`,
     `compression ${compression}`,
     verify ? 'all memory read again at the destination' : 'memory compared by digest',

@@ -45,7 +45,7 @@ p { margin: 0; max-width: 76ch; }
 .story b { font-weight: 600; }
 .flag { display: inline-block; min-width: 18px; padding: 0 5px; border-radius: 9px; background: var(--quiet);
   color: var(--paper); font-size: 11px; line-height: 17px; text-align: center; font-weight: 600; vertical-align: 1px; }
-.charts { display: grid; grid-template-columns: 1fr; gap: 40px; }
+.charts { display: grid; grid-template-columns: minmax(0, 1fr); gap: 40px; margin-top: 44px; }
 figure { margin: 0; min-width: 0; }
 figcaption p { font-size: 13.5px; max-width: none; }
 svg { display: block; width: 100%; height: auto; margin-top: 8px; }
@@ -56,7 +56,10 @@ svg { display: block; width: 100%; height: auto; margin-top: 8px; }
 .swatch { display: inline-block; width: 12px; height: 12px; margin-right: 6px; vertical-align: -1px; }
 .swatch-line { width: 20px; height: 0; border-top: 2.5px solid; vertical-align: 4px; }
 .swatch-line.solid-guide { border-top-width: 1.5px; }
-.swatch-line.dashed-guide { border-top: 1.5px dashed; } .swatch-line.dotted-guide { border-top: 2px dotted; }
+.swatch-line.dashed-guide, .swatch-line.dotted-guide { width: 26px; height: 2px; border: 0; print-color-adjust: exact; }
+.swatch-line.dashed-guide { background: repeating-linear-gradient(90deg, currentColor 0 7px, transparent 7px 12px); }
+.swatch-line.dotted-guide { background: repeating-linear-gradient(90deg, currentColor 0 2px, transparent 2px 5px); }
+.swatch { print-color-adjust: exact; }
 .swatch-diamond { width: 9px; height: 9px; transform: rotate(45deg); background: currentColor; vertical-align: 0; }
 @media (min-width: 600px) { .w340, .legend.narrow { display: none; } .w520 { display: block; } }
 @media (min-width: 1120px) {

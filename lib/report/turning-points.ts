@@ -29,20 +29,20 @@ export function turningPoints(story: Story): TurningPoint[] {
     ...story.limits.map(({ at, limits, bandwidth }) => ({
       at,
       what: 'Limits changed',
-      why: limitsInWords(limits, bandwidth),
+      why: limitsInWords(limits, bandwidth, story.start.policy),
     })),
-    ...story.notes.map(({ at, text }) => ({ at, what: 'Note', why: text })),
     ...problems(story),
     ...closestForecast(story),
     ...verdict(story),
     ...suspended(story.suspension),
+    ...story.notes.map(({ at, text }) => ({ at, what: 'Note', why: text })),
     ...finish(story),
   ];
   return points.sort((a, b) => a.at - b.at);
 }
 
 function begin({ start }: Story): TurningPoint {
-  const why = `${start.policy} policy: ${limitsInWords(start.limits, start.bandwidth)}`;
+  const why = `${start.policy} policy: ${limitsInWords(start.limits, start.bandwidth, start.policy)}`;
   return { at: 0, what: 'Started', why };
 }
 

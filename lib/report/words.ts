@@ -1,6 +1,7 @@
 import { PAGE_SIZE } from '../memory/guest-layout.ts';
 import type { PolicyLimits } from '../precopy/stats.ts';
 import { formatRate } from '../units.ts';
+import type { StartRecord } from './records.ts';
 
 /** `262,144`. */
 export function count(value: number): string {
@@ -33,13 +34,18 @@ export function printable(text: string): string {
 }
 
 /** All limits that are set, in words; the bandwidth cap (bytes per second) is one of them. */
-export function limitsInWords(limits: PolicyLimits, bandwidth: number | undefined): string {
+export function limitsInWords(
+  limits: PolicyLimits,
+  bandwidth: number | undefined,
+  policy: StartRecord['policy'],
+): string {
   const parts = [
     named('suspend at most', limits.maxSuspendMs),
     named('whole move at most', limits.timeoutMs),
     named('pause below', limits.pauseBelowMs),
     named('abort above', limits.abortAboveMs),
     `prefer ${printable(String(limits.prefer))}`,
+    ...(policy === 'xen' ? xenLimits(limits) : []),
     isFigure(bandwidth) ? `bandwidth at most ${formatRate(bandwidth)}` : undefined,
   ];
   return parts.filter((part) => part !== undefined).join(', ');
@@ -68,6 +74,13 @@ function remainder(value: number): string {
 /** A number that can be drawn or printed: JSON turns what is not finite into null. */
 export function isFigure(value: number | null | undefined): value is number {
   return typeof value === 'number' && Number.isFinite(value);
+}
+
+function xenLimits({ maxIters, minRemaining }: PolicyLimits): (string | undefined)[] {
+  return [
+    isFigure(maxIters) ? `at most ${plural(maxIters, 'round')}` : undefined,
+    isFigure(minRemaining) ? `stop below ${plural(minRemaining, 'page')}` : undefined,
+  ];
 }
 
 function named(label: string, ms: number | undefined): string | undefined {

@@ -4,6 +4,7 @@ import type { DestinationGuest, GuestDescription, GuestSuspension } from '../gue
 import { startVmm } from './boot.ts';
 import { ControlClient } from './control-client.ts';
 import { shapeOf } from './device-model.ts';
+import { lastSuspension } from './last-suspension.ts';
 import { socketPath } from './socket-claim.ts';
 import { endVmm, type VmmRemains } from './vmm-end.ts';
 
@@ -62,11 +63,8 @@ class SimulatedDestination implements DestinationGuest {
     await this.#client.execute('cont');
   }
 
-  async suspension(): Promise<GuestSuspension | undefined> {
-    const { lastSuspension } = await this.#client.execute<{ lastSuspension?: GuestSuspension }>(
-      'query-heartbeat',
-    );
-    return lastSuspension;
+  suspension(): Promise<GuestSuspension | undefined> {
+    return lastSuspension(this.#client);
   }
 
   discard(): Promise<void> {

@@ -1,8 +1,9 @@
 import { readdir } from 'node:fs/promises';
 import { GodwitError } from '../../errors.ts';
 import type { PageSet } from '../../memory/page-set.ts';
-import type { GuestDescription, SourceGuest } from '../guest.ts';
+import type { GuestDescription, GuestSuspension, SourceGuest } from '../guest.ts';
 import { ControlClient } from './control-client.ts';
+import { lastSuspension } from './last-suspension.ts';
 import { socketPath } from './socket-claim.ts';
 import { endVmm, type VmmRemains } from './vmm-end.ts';
 
@@ -81,6 +82,10 @@ class SimulatedSource implements SourceGuest {
 
   async resume(): Promise<void> {
     await this.#client.execute('cont');
+  }
+
+  suspension(): Promise<GuestSuspension | undefined> {
+    return lastSuspension(this.#client);
   }
 
   release(): Promise<void> {

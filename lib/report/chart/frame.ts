@@ -82,12 +82,12 @@ export function yAxis(plot: Plot, scale: Scale): Markup[] {
   });
 }
 
-/** Values below the plot; what they are stands in the same line, under the y axis. */
+/** Values below the plot; what they are stands in the same line, at the left edge. */
 export function xAxis(plot: Plot, scale: Scale, name: string): Markup[] {
   const at = plot.bottom + 18;
   return [
     el('line', { class: 'base', x1: plot.left, x2: plot.right, y1: plot.bottom, y2: plot.bottom }),
-    el('text', { class: 'tick', x: plot.left - 16, y: at, 'text-anchor': 'end' }, name),
+    el('text', { class: 'tick', x: 0, y: at }, name),
     ...scale.ticks.map((tick) =>
       el(
         'text',

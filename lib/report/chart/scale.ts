@@ -15,6 +15,8 @@ export interface Scale {
 
 /** Above this ratio of largest to smallest value a linear axis would flatten the small ones. */
 const LOG_FROM = 50;
+/** No quantity here is that small: a nanosecond is 1e-6 ms. Below it the arithmetic would suffer. */
+const NOTHING = 1e-6;
 
 /**
  * A scale for values that start at zero, or a logarithmic one where their range needs it. Sums and
@@ -27,7 +29,7 @@ export function valueScale(
   ticks: number,
   shape: 'auto' | 'linear' = 'auto',
 ): Scale {
-  const positive = values.filter((value) => isFigure(value) && value > 0);
+  const positive = values.filter((value) => isFigure(value) && value > NOTHING);
   const low = positive.reduce((a, b) => Math.min(a, b), Number.POSITIVE_INFINITY);
   const high = positive.reduce((a, b) => Math.max(a, b), 0);
   if (positive.length === 0) return linearScale(quantity, 0, 1, ticks);
@@ -108,10 +110,13 @@ function decimalStep(atLeast: number): number {
   return decade * ([1, 2, 5, 10].find((digit) => digit * decade >= atLeast * (1 - 1e-9)) ?? 10);
 }
 
+/** Whole units, then halves and quarters of the next one. */
+const BINARY_STEPS = [1, 2, 5, 10, 20, 50, 100, 256, 512];
+
 function binaryStep(atLeast: number): number {
   let unit = 1;
-  while (unit * 500 < atLeast) unit *= 1024;
-  return Math.max(1, decimalStep(atLeast / unit)) * unit;
+  while (unit * 512 < atLeast) unit *= 1024;
+  return unit * (BINARY_STEPS.find((step) => step * unit >= atLeast * (1 - 1e-9)) ?? 512);
 }
 
 const MINUTE = 60_000;

@@ -13,7 +13,7 @@ export function throughputFigure(
 ): Figure | undefined {
   const sent = sentOverTime(story);
   const wire = rates(sent.map(({ at, wire }) => [at, wire]));
-  if (wire.length < 2) return undefined;
+  if (!wire.some(([, rate]) => rate > 0)) return undefined;
   const drain = story.consultations
     .filter(({ stats }) => isFigure(stats.drainRate) && stats.drainRate > 0)
     .map(({ at, stats }): Point => [at, stats.drainRate]);

@@ -85,7 +85,7 @@ test.each([1, 2, 3])('the dirty log loses no write (seed %i)', async (seed) => {
   await here.boot('vm', { seed, workload: 'uniform', rate: 'full' });
   const from = await source();
   const [to] = await destination(from);
-  await copyWhileRunning(from, to, 8);
+  await copyWhileRunning(from, to, 24);
   expect(readFileSync(to.memory[0]!.path).equals(readFileSync(from.memory[0]!.path))).toBe(true);
 });
 
@@ -148,8 +148,10 @@ test('a source that is rolled back runs on and has lost nothing', async () => {
 
   await from.stopDirtyLog();
   await from.stopDirtyLog();
+  expect(await from.suspension()).toBeUndefined();
   await from.resume();
   await from.resume();
+  expect((await from.suspension())?.clock).toBe('monotonic');
   await original.writes(100);
   expect((await original.selfCheck()).clean).toBe(true);
   const beats = await original.client.execute<{ suspensions: unknown[] }>('query-heartbeat');

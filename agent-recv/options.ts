@@ -1,0 +1,12 @@
+import type { DefaultPaths } from '../lib/control/paths.ts';
+
+/** What the receiving daemon is started with. */
+export interface RecvDaemonOptions extends DefaultPaths {
+  /** Where RAM files are made: a tmpfs. */
+  readonly ramDir: string;
+  readonly listenHost: string;
+  readonly listenPort: number;
+  /** Ports for data connections; undefined: any. */
+  readonly dataPorts: { readonly first: number; readonly last: number } | undefined;
+  readonly peerTimeoutMs: number;
+}

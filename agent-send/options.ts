@@ -1,0 +1,10 @@
+import type { DefaultPaths } from '../lib/control/paths.ts';
+
+/** What the sending daemon is started with. */
+export interface SendDaemonOptions extends DefaultPaths {
+  /** Data connections per migration, unless a request says otherwise. */
+  readonly channels: number;
+  /** A peer that says nothing for so long is given up, ms. */
+  readonly peerTimeoutMs: number;
+  readonly connectTimeoutMs: number;
+}

@@ -1,0 +1,32 @@
+import os from 'node:os';
+import path from 'node:path';
+
+/** Where an agent keeps its things unless told otherwise. */
+export interface DefaultPaths {
+  readonly socket: string;
+  readonly stateDir: string;
+  readonly guestDir: string;
+}
+
+/**
+ * Root uses the system's places, anybody else their own. Guests that were received stand in a
+ * directory of their own, so that both agents can run on one host with all defaults.
+ */
+export function defaultPaths(agent: 'agent-send' | 'agent-recv'): DefaultPaths {
+  const root = process.getuid?.() === 0;
+  const run = root ? '/run/godwit' : userRunDir();
+  const state = root ? '/var/lib/godwit' : path.join(os.homedir(), '.local/state/godwit');
+  const variable = agent === 'agent-send' ? 'GODWIT_SEND_SOCKET' : 'GODWIT_RECV_SOCKET';
+  return {
+    socket: process.env[variable] ?? path.join(run, `${agent}.sock`),
+    stateDir: path.join(state, agent),
+    guestDir: path.join(run, agent === 'agent-send' ? 'guests' : 'guests-received'),
+  };
+}
+
+function userRunDir(): string {
+  const { XDG_RUNTIME_DIR } = process.env;
+  return XDG_RUNTIME_DIR
+    ? path.join(XDG_RUNTIME_DIR, 'godwit')
+    : path.join(os.tmpdir(), `godwit-${process.getuid?.() ?? 'user'}`);
+}
