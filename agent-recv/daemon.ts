@@ -124,7 +124,10 @@ export async function startRecvDaemon(options: RecvDaemonOptions) {
   const server = await ControlServer.open(options.socket, daemon);
   try {
     const { address, port } = await daemon.listen();
-    log('info', `agent-recv ready: listening on ${address} port ${port}, control socket ${options.socket}`);
+    log(
+      'info',
+      `agent-recv ready: listening on ${address} port ${port}, control socket ${options.socket}`,
+    );
   } catch (error) {
     await server.close();
     throw error;

@@ -311,7 +311,8 @@ export class ReceiveSession {
     await this.#letGo();
     this.#phase = 'ended';
     const what = this.guestName === '' ? 'connection' : `guest ${this.guestName}`;
-    if (error && moved) this.#log('warn', `${what} runs here; the sender was lost: ${error.message}`);
+    if (error && moved)
+      this.#log('warn', `${what} runs here; the sender was lost: ${error.message}`);
     else if (error) this.#log('warn', `${what} from ${this.peer}: ${error.message}`);
     this.#context.onChange(this);
     this.#finished.resolve();

@@ -3,7 +3,12 @@ import type { SenderBackend } from '../lib/control/backend.ts';
 import { log } from '../lib/control/log.ts';
 import { Registry } from '../lib/control/registry.ts';
 import { ControlServer } from '../lib/control/server.ts';
-import type { GuestView, LimitsPatch, MigrationRequest, MigrationView } from '../lib/control/view.ts';
+import type {
+  GuestView,
+  LimitsPatch,
+  MigrationRequest,
+  MigrationView,
+} from '../lib/control/view.ts';
 import { asGodwitError, GodwitError } from '../lib/errors.ts';
 import { connectSimulatedSource, simulatedGuestNames } from '../lib/guest/simulated/source.ts';
 import { PAGE_SIZE } from '../lib/memory/guest-layout.ts';

@@ -23,7 +23,7 @@ import { enforcedSuspendMs, type PrecopyStats } from '../lib/precopy/stats.ts';
 import { Steering } from '../lib/precopy/steering.ts';
 import type { LedgerWriter } from '../lib/report/ledger.ts';
 import type { Outcome } from '../lib/report/records.ts';
-import { Channel, type Received } from '../lib/wire/channel.ts';
+import type { Channel, Received } from '../lib/wire/channel.ts';
 import { connectChannel } from '../lib/wire/connect.ts';
 import { checkAccept, checkWelcome, helloMessage } from '../lib/wire/handshake.ts';
 import type { Accept, Closed, Welcome } from '../lib/wire/messages.ts';
@@ -178,7 +178,10 @@ export class SendSession {
       },
     );
     // Given up while connecting: whoever connects late is sent away again.
-    control.then((late) => this.#tracker.phase === 'ended' && late.close(), () => {});
+    control.then(
+      (late) => this.#tracker.phase === 'ended' && late.close(),
+      () => {},
+    );
     this.#control = await this.#or(control);
     const hello = helloMessage(sendTerms(this.request.channels ?? this.#context.channels));
     this.#control.send('Hello', hello);
@@ -470,7 +473,8 @@ export class SendSession {
       parts: this.#suspension!.parts,
       agentMs: this.#suspension!.ms,
       guestMs,
-      clock: guestMs === undefined ? undefined : seen?.clock === 'monotonic' ? 'monotonic' : 'realtime',
+      clock:
+        guestMs === undefined ? undefined : seen?.clock === 'monotonic' ? 'monotonic' : 'realtime',
     });
   }
 

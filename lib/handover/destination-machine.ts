@@ -61,7 +61,12 @@ export function destinationStep(state: DestinationState, event: DestinationEvent
     effects,
   });
   const discard = (error: GodwitError, ...first: DestinationEffect[]) =>
-    to('discarded', ...first, { type: 'discard-guest' }, { type: 'end', state: 'discarded', error });
+    to(
+      'discarded',
+      ...first,
+      { type: 'discard-guest' },
+      { type: 'end', state: 'discarded', error },
+    );
   switch (state.name) {
     case 'receiving':
       switch (event.type) {

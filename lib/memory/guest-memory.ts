@@ -7,8 +7,13 @@ import { CHUNK_PAGES, PAGE_SIZE, type RegionFile } from './guest-layout.ts';
  * worker threads. A read or write stays within one chunk and so within one region.
  */
 export class GuestMemory {
-  readonly #files: { firstPfn: number; endPfn: number; offset: number; fd: number; path: string }[] =
-    [];
+  readonly #files: {
+    firstPfn: number;
+    endPfn: number;
+    offset: number;
+    fd: number;
+    path: string;
+  }[] = [];
 
   /** @throws GodwitError ram-file-failed when a file cannot be opened or is too short. */
   constructor(files: readonly RegionFile[], access: 'read' | 'read-write') {
@@ -63,7 +68,10 @@ export class GuestMemory {
   #fileOf(pfn: number, pages: number) {
     const file = this.#files.find((f) => pfn >= f.firstPfn && pfn + pages <= f.endPfn);
     if (!file)
-      throw new GodwitError('pfn-out-of-range', `the guest has no pages ${pfn} to ${pfn + pages - 1}`);
+      throw new GodwitError(
+        'pfn-out-of-range',
+        `the guest has no pages ${pfn} to ${pfn + pages - 1}`,
+      );
     return file;
   }
 

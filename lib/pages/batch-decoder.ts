@@ -182,7 +182,9 @@ export class BatchDecoder {
   }
 
   #hashBuilt(offset: number): bigint {
-    return this.#context.hash.of(this.#built.subarray(offset * PAGE_SIZE, (offset + 1) * PAGE_SIZE));
+    return this.#context.hash.of(
+      this.#built.subarray(offset * PAGE_SIZE, (offset + 1) * PAGE_SIZE),
+    );
   }
 
   #place(offset: number, source: Buffer, at: number): void {

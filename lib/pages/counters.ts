@@ -1,6 +1,6 @@
 import type { EncodingCounts } from '../report/records.ts';
-import { ENCODING_NAMES } from './encoding.ts';
 import { LEVEL_NAMES } from './compression.ts';
+import { ENCODING_NAMES } from './encoding.ts';
 
 /** Cumulative counts of one channel, in the order in which they stand in shared memory. */
 const FIELDS = [

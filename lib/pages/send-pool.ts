@@ -1,4 +1,4 @@
-import { type GodwitError } from '../errors.ts';
+import type { GodwitError } from '../errors.ts';
 import type { GuestLayout, RegionFile } from '../memory/guest-layout.ts';
 import type { PageSet } from '../memory/page-set.ts';
 import { type ChannelTotals, COUNTERS_SIZE, Counters, sumCounters } from './counters.ts';

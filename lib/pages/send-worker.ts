@@ -138,8 +138,7 @@ class SendWorker {
     let start = -1;
     let end = -1;
     const flush = () => {
-      if (start !== -1)
-        this.#memory.read(firstPfn + start, end - start, into, start * PAGE_SIZE);
+      if (start !== -1) this.#memory.read(firstPfn + start, end - start, into, start * PAGE_SIZE);
     };
     for (let offset = 0; offset < CHUNK_PAGES; offset++) {
       if (!set.has(firstPfn + offset)) continue;

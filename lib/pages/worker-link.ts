@@ -96,13 +96,16 @@ export function serveRequests<R extends Requests>(
   handlers: Handlers<R>,
 ): (error: unknown) => void {
   assert(port, 'runs as a worker thread');
-  port.on('message', async ({ id, type, argument }: { id: number; type: keyof R; argument: never }) => {
-    try {
-      port.postMessage({ id, answer: await handlers[type](argument) });
-    } catch (error) {
-      port.postMessage({ id, error: plain(error) });
-    }
-  });
+  port.on(
+    'message',
+    async ({ id, type, argument }: { id: number; type: keyof R; argument: never }) => {
+      try {
+        port.postMessage({ id, answer: await handlers[type](argument) });
+      } catch (error) {
+        port.postMessage({ id, error: plain(error) });
+      }
+    },
+  );
   return (error) => port.postMessage({ failed: plain(error) });
 }
 

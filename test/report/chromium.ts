@@ -108,6 +108,6 @@ async function end(child: ChildProcess, profile: string): Promise<void> {
   const ended = child.exitCode === null ? once(child, 'exit') : undefined;
   child.kill('SIGKILL');
   await ended;
-  // Its helper processes write for a moment after it is gone.
+  // Its child processes write for a moment after it is gone.
   await rm(profile, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
 }

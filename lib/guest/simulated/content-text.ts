@@ -11,24 +11,27 @@ const SYLLABLES =
   );
 
 const { letters, lengths } = makeWords();
+const quads = new Uint32Array(letters.buffer);
 const zipf = makeZipfTable();
 
 /** Fills `bytes` from `start` to `end` with text. */
 export function fillText(bytes: Uint8Array, start: number, end: number, random: Random): void {
+  const view = new DataView(bytes.buffer, bytes.byteOffset);
   let at = start;
   while (at < end) {
     const draw = random.next();
-    at = putWord(bytes, at, end, zipf[draw >>> 16]!);
+    at = putWord(view, at, end, zipf[draw >>> 16]!);
     if (at < end) bytes[at++] = SEPARATORS[draw & 63]!;
   }
 }
 
 /** Fills `bytes` with zero-terminated names, as symbol and string tables hold them. */
 export function fillNames(bytes: Uint8Array, start: number, end: number, random: Random): void {
+  const view = new DataView(bytes.buffer, bytes.byteOffset);
   let at = start;
   while (at < end) {
     const draw = random.next();
-    at = putWord(bytes, at, end, zipf[draw >>> 16]!);
+    at = putWord(view, at, end, zipf[draw >>> 16]!);
     if (at < end) bytes[at++] = (draw & 1) === 0 ? 0x5f : 0;
   }
 }
@@ -36,10 +39,16 @@ export function fillNames(bytes: Uint8Array, start: number, end: number, random:
 /** What follows a word: mostly a space, now and then the end of a sentence or line. */
 const SEPARATORS = Uint8Array.from(`${' '.repeat(52)}\n\n\n\n\n,,,.-:=`, (c) => c.charCodeAt(0));
 
-function putWord(bytes: Uint8Array, at: number, end: number, word: number): number {
-  const from = word * SLOT;
-  const stop = Math.min(end, at + lengths[word]!);
-  for (let letter = from; at < stop; ) bytes[at++] = letters[letter++]!;
+/** Four letters at a time; what that writes beyond the word is overwritten by what follows it. */
+function putWord(view: DataView, at: number, end: number, word: number): number {
+  const stop = at + lengths[word]!;
+  if (stop + 4 > end) return putLastWord(view, at, Math.min(end, stop), word);
+  for (let quad = word * (SLOT / 4); at < stop; at += 4) view.setUint32(at, quads[quad++]!, true);
+  return stop;
+}
+
+function putLastWord(view: DataView, at: number, end: number, word: number): number {
+  for (let letter = word * SLOT; at < end; ) view.setUint8(at++, letters[letter++]!);
   return at;
 }
 

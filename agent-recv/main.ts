@@ -1,0 +1,14 @@
+import { runProgram } from '../lib/control/cli.ts';
+import { Manage } from '../lib/control/manage.ts';
+import { serve } from './serve.ts';
+
+const { list, show, cancel } = new Manage('agent-recv');
+
+process.exitCode = await runProgram(
+  {
+    name: 'agent-recv',
+    summary: 'Receives running guests from other hosts.',
+    commands: [serve, list, show, cancel],
+  },
+  process.argv.slice(2),
+);

@@ -1,0 +1,75 @@
+import type { Command, Input } from '../lib/control/cli.ts';
+import { defaultPaths } from '../lib/control/paths.ts';
+import { untilStopped } from '../lib/control/signals.ts';
+import { GodwitError } from '../lib/errors.ts';
+import { parseCount, parseDuration } from '../lib/units.ts';
+import { startRecvDaemon } from './daemon.ts';
+import type { RecvDaemonOptions } from './options.ts';
+
+const paths = defaultPaths('agent-recv');
+const PORTS = { min: 1, max: 65535 };
+
+export const serve: Command = {
+  name: 'serve',
+  arguments: [],
+  summary: 'Runs the daemon in the foreground; logs go to stderr, SIGTERM ends it cleanly.',
+  options: {
+    listen: {
+      value: 'HOST:PORT',
+      help: 'where senders connect (default 127.0.0.1:7070; nothing is\nencrypted or authenticated yet: use a network you trust)',
+    },
+    'data-ports': {
+      value: 'FIRST-LAST',
+      help: 'ports for data connections, one per channel and migration\n(default: any free one)',
+    },
+    'guest-dir': {
+      value: 'DIR',
+      help: `control sockets of received guests (default ${paths.guestDir})`,
+    },
+    'ram-dir': { value: 'DIR', help: 'RAM files, a tmpfs (default /dev/shm)' },
+    'state-dir': { value: 'DIR', help: `state (default ${paths.stateDir})` },
+    'peer-timeout': {
+      value: 'DURATION',
+      help: 'a silent sender is given up after this, 500ms to 10m (default 5s)',
+    },
+    socket: { value: 'PATH', help: `control socket (default ${paths.socket})` },
+  },
+  async run(input) {
+    return untilStopped(await startRecvDaemon(optionsOf(input)));
+  },
+};
+
+function optionsOf({ option }: Input): RecvDaemonOptions {
+  const { host, port } = addressOf(option('listen') ?? '127.0.0.1:7070');
+  return {
+    socket: option('socket') ?? paths.socket,
+    stateDir: option('state-dir') ?? paths.stateDir,
+    guestDir: option('guest-dir') ?? paths.guestDir,
+    ramDir: option('ram-dir') ?? '/dev/shm',
+    listenHost: host,
+    listenPort: port,
+    dataPorts: rangeOf(option('data-ports')),
+    peerTimeoutMs: parseDuration(option('peer-timeout') ?? '5s', '--peer-timeout', {
+      min: 500,
+      max: 600_000,
+    }),
+  };
+}
+
+function addressOf(text: string): { host: string; port: number } {
+  const match = /^(?:\[([^\]]+)\]|([^:]+)):(\d+)$/.exec(text);
+  if (!match) throw new GodwitError('bad-option', `--listen is HOST:PORT, not "${text}"`);
+  return {
+    host: match[1] ?? match[2]!,
+    port: parseCount(match[3]!, '--listen', { ...PORTS, min: 0 }),
+  };
+}
+
+function rangeOf(text: string | undefined): RecvDaemonOptions['dataPorts'] {
+  if (text === undefined) return undefined;
+  const match = /^(\d+)-(\d+)$/.exec(text);
+  if (!match)
+    throw new GodwitError('bad-option', `--data-ports is FIRST-LAST, 1-65535, not "${text}"`);
+  const first = parseCount(match[1]!, '--data-ports', PORTS);
+  return { first, last: parseCount(match[2]!, '--data-ports', { ...PORTS, min: first }) };
+}

@@ -1,0 +1,54 @@
+import os from 'node:os';
+import type { Command, Input } from '../../lib/control/cli.ts';
+import { defaultPaths } from '../../lib/control/paths.ts';
+import { untilStopped } from '../../lib/control/signals.ts';
+import { parseCount, parseDuration } from '../../lib/units.ts';
+import { MAX_CHANNELS } from '../../lib/wire/handshake.ts';
+import { startSendDaemon } from '../daemon.ts';
+import type { SendDaemonOptions } from '../options.ts';
+
+const paths = defaultPaths('agent-send');
+/** More channels than this gain nothing on a link that one core can fill. */
+const DEFAULT_CHANNELS = Math.min(4, os.availableParallelism());
+
+export const serve: Command = {
+  name: 'serve',
+  arguments: [],
+  summary: 'Runs the daemon in the foreground; logs go to stderr, SIGTERM ends it cleanly.',
+  options: {
+    socket: { value: 'PATH', help: `control socket (default ${paths.socket})` },
+    'state-dir': { value: 'DIR', help: `ledgers (default ${paths.stateDir})` },
+    'guest-dir': {
+      value: 'DIR',
+      help: `control sockets of the guests (default ${paths.guestDir})`,
+    },
+    channels: {
+      value: 'N',
+      help: `data connections of a migration, 1 to ${MAX_CHANNELS} (default ${DEFAULT_CHANNELS})`,
+    },
+    'peer-timeout': {
+      value: 'DURATION',
+      help: 'a silent peer is given up after this, 500ms to 10m (default 5s)',
+    },
+    'connect-timeout': { value: 'DURATION', help: 'longest wait for a connection (default 5s)' },
+  },
+  async run(input) {
+    return untilStopped(await startSendDaemon(optionsOf(input)));
+  },
+};
+
+function optionsOf({ option }: Input): SendDaemonOptions {
+  const duration = (name: string) =>
+    parseDuration(option(name) ?? '5s', `--${name}`, { min: 500, max: 600_000 });
+  return {
+    socket: option('socket') ?? paths.socket,
+    stateDir: option('state-dir') ?? paths.stateDir,
+    guestDir: option('guest-dir') ?? paths.guestDir,
+    channels: parseCount(option('channels') ?? String(DEFAULT_CHANNELS), '--channels', {
+      min: 1,
+      max: MAX_CHANNELS,
+    }),
+    peerTimeoutMs: duration('peer-timeout'),
+    connectTimeoutMs: duration('connect-timeout'),
+  };
+}

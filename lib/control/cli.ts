@@ -1,0 +1,148 @@
+import { parseArgs } from 'node:util';
+import { asGodwitError, GodwitError } from '../errors.ts';
+import { EXIT } from './view.ts';
+
+/** An option of a command; without `value` it is a flag. */
+export interface Option {
+  /** What its value is called in the help: DURATION, RATE, … */
+  readonly value?: string;
+  readonly help: string;
+}
+
+export interface Command {
+  readonly name: string;
+  /** Positional arguments as the help shows them. */
+  readonly arguments: readonly string[];
+  readonly summary: string;
+  readonly options: Readonly<Record<string, Option>>;
+  run(input: Input): Promise<number>;
+}
+
+/** A command line that has been taken apart; `--json` and `--help` belong to every command. */
+export interface Input {
+  readonly arguments: readonly string[];
+  /** Value of an option, undefined when it was not given. */
+  readonly option: (name: string) => string | undefined;
+  readonly flag: (name: string) => boolean;
+  readonly json: boolean;
+}
+
+export interface Program {
+  readonly name: string;
+  readonly summary: string;
+  readonly commands: readonly Command[];
+}
+
+const COMMON: Readonly<Record<string, Option>> = {
+  json: { help: 'answer in JSON' },
+  help: { help: 'show this help' },
+};
+
+const EXIT_CODES = `Exit codes:
+  0  completed
+  1  failed; the guest runs where it was
+  2  the command line is wrong; nothing was started
+  3  aborted by the policy or the suspension limit; the guest runs at its source
+  4  cancelled; the guest runs at its source
+  5  outcome unknown: look at both hosts (needs resolve)
+  6  the daemon does not answer
+`;
+
+/** Runs the command that the arguments name; prints errors; returns the exit code. */
+export async function runProgram(program: Program, argv: readonly string[]): Promise<number> {
+  const json = argv.includes('--json');
+  try {
+    const [name, ...rest] = argv;
+    if (name === undefined || name === '--help' || name === 'help') {
+      process.stdout.write(programHelp(program));
+      return name === undefined ? EXIT.usage : EXIT.completed;
+    }
+    const command = program.commands.find((c) => c.name === name);
+    if (!command)
+      throw new GodwitError(
+        'bad-option',
+        `there is no command "${name}"; "${program.name} --help" lists them`,
+      );
+    const input = takeApart(program, command, rest);
+    if (input.flag('help')) {
+      process.stdout.write(commandHelp(program, command));
+      return EXIT.completed;
+    }
+    return await command.run(input);
+  } catch (thrown) {
+    const { code, message } = asGodwitError(thrown);
+    const text = json
+      ? JSON.stringify({ error: { code, message } })
+      : `${program.name}: ${message} (${code})`;
+    process.stderr.write(`${text.replace(/\p{Cc}/gu, ' ')}\n`);
+    return exitCodeOf(code);
+  }
+}
+
+function exitCodeOf(code: string): number {
+  if (code === 'bad-option') return EXIT.usage;
+  if (code === 'daemon-unreachable') return EXIT['no-daemon'];
+  return EXIT.failed;
+}
+
+/** Prints one value: as JSON, or as the lines that `words` makes of it. */
+export function print<T>(input: Input, value: T, words: (value: T) => string): void {
+  process.stdout.write(input.json ? `${JSON.stringify(value)}\n` : words(value));
+}
+
+function takeApart(program: Program, command: Command, argv: readonly string[]): Input {
+  const options = { ...command.options, ...COMMON };
+  const config = Object.fromEntries(
+    Object.entries(options).map(([name, { value }]) => [
+      name,
+      { type: value === undefined ? ('boolean' as const) : ('string' as const) },
+    ]),
+  );
+  let parsed: ReturnType<typeof parseArgs>;
+  try {
+    parsed = parseArgs({ args: [...argv], options: config, allowPositionals: true });
+  } catch (cause) {
+    // "Unknown option '--x'. To specify …": the first sentence is what a person needs.
+    const [why] = (cause as Error).message.split(/\.\s/);
+    const help = `see "${program.name} ${command.name} --help"`;
+    throw new GodwitError('bad-option', `${why}; ${help}`, { cause });
+  }
+  const { values, positionals } = parsed;
+  const required = command.arguments.filter((name) => !name.startsWith('['));
+  const fits =
+    positionals.length >= required.length && positionals.length <= command.arguments.length;
+  if (!fits && values.help !== true)
+    throw new GodwitError(
+      'bad-option',
+      `${command.name} takes ${command.arguments.join(' ') || 'no arguments'}, not ${positionals.length} argument(s)`,
+    );
+  return {
+    arguments: positionals,
+    option: (name) => values[name] as string | undefined,
+    flag: (name) => values[name] === true,
+    json: values.json === true,
+  };
+}
+
+function programHelp({ name, summary, commands }: Program): string {
+  const usage = commands.map((c) => [[c.name, ...c.arguments].join(' '), c.summary] as const);
+  return `${summary}\n\nUsage: ${name} COMMAND [options]\n\n${columns(usage)}\n"${name} COMMAND --help" explains the options of a command.\n\n${EXIT_CODES}`;
+}
+
+function commandHelp(program: Program, command: Command): string {
+  const rows = Object.entries({ ...command.options, ...COMMON }).map(
+    ([name, { value, help }]) => [`--${name}${value ? ` ${value}` : ''}`, help] as const,
+  );
+  const line = [program.name, command.name, ...command.arguments, '[options]'].join(' ');
+  return `${command.summary}\n\nUsage: ${line}\n\n${columns(rows)}\n${EXIT_CODES}`;
+}
+
+function columns(rows: readonly (readonly [string, string])[]): string {
+  const width = Math.max(...rows.map(([left]) => left.length)) + 2;
+  return rows
+    .map(
+      ([left, right]) =>
+        `  ${left.padEnd(width)}${right.replace(/\n/g, `\n  ${' '.repeat(width)}`)}\n`,
+    )
+    .join('');
+}

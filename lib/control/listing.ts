@@ -1,0 +1,53 @@
+import { PAGE_SIZE } from '../memory/guest-layout.ts';
+import { formatDuration, formatRate, formatSize } from '../units.ts';
+import type { MigrationView } from './view.ts';
+
+/** Migrations as a table, one a line. */
+export function listText(views: readonly MigrationView[]): string {
+  if (views.length === 0) return 'no migrations\n';
+  const rows = [
+    ['ID', 'GUEST', 'PEER', 'STATE', 'TIME', 'SENT', 'ROUND'],
+    ...views.map((view) => [
+      view.id,
+      view.guest,
+      view.peer,
+      view.outcome ?? view.phase,
+      formatDuration(view.elapsedMs),
+      formatSize(view.wireBytes),
+      String(view.round),
+    ]),
+  ];
+  const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));
+  return rows
+    .map(
+      (row) =>
+        `${row
+          .map((cell, i) => cell.padEnd(widths[i]!))
+          .join('  ')
+          .trimEnd()}\n`,
+    )
+    .join('');
+}
+
+/** One migration, a fact a line. */
+export function showText(view: MigrationView): string {
+  const { estimate, suspension, limits } = view;
+  const facts: [string, string | undefined][] = [
+    ['id', view.id],
+    ['guest', `${view.guest} (${formatSize(view.totalPages * PAGE_SIZE)})`],
+    [view.role === 'send' ? 'to' : 'from', view.peer],
+    ['state', view.outcome ?? view.phase],
+    ['message', view.message && `${view.message}${view.code ? ` (${view.code})` : ''}`],
+    ['time', formatDuration(view.elapsedMs)],
+    ['round', `${view.round} (${view.roundSent} of ${view.roundPages} pages)`],
+    ['sent', `${view.pagesSent} pages, ${formatSize(view.wireBytes)} on the wire`],
+    ['rate', view.wireRate > 0 ? formatRate(view.wireRate) : undefined],
+    ['dirty', view.dirtyRate >= 0 ? `${Math.round(view.dirtyRate)} pages/s` : undefined],
+    ['forecast', estimate && `suspension of ${formatDuration(estimate.expected)}`],
+    ['verdict', view.verdict && `${view.verdict.action}: ${view.verdict.reason}`],
+    ['limit', limits?.maxSuspendMs && `suspension ${formatDuration(limits.maxSuspendMs)}`],
+    ['cap', view.bandwidth && formatRate(view.bandwidth)],
+    ['suspended', suspension && formatDuration(suspension.guestMs ?? suspension.agentMs)],
+  ].filter((fact): fact is [string, string] => Boolean(fact[1]));
+  return facts.map(([name, text]) => `${`${name}:`.padEnd(11)}${text}\n`).join('');
+}

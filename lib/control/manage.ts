@@ -1,0 +1,81 @@
+import { GodwitError } from '../errors.ts';
+import { type Command, type Input, type Option, print } from './cli.ts';
+import { ControlClient } from './client.ts';
+import { listText, showText } from './listing.ts';
+import { defaultPaths } from './paths.ts';
+import { EXIT, type MigrationView } from './view.ts';
+
+/** The commands that look at and end migrations, alike for both agents. */
+export class Manage {
+  /** The option that every client command has. */
+  readonly socket: Option;
+  readonly #agent: 'agent-send' | 'agent-recv';
+  readonly #path: string;
+
+  constructor(agent: 'agent-send' | 'agent-recv') {
+    this.#agent = agent;
+    this.#path = defaultPaths(agent).socket;
+    this.socket = { value: 'PATH', help: `control socket of the daemon (default ${this.#path})` };
+  }
+
+  client(input: Input): ControlClient {
+    return new ControlClient(input.option('socket') ?? this.#path, this.#agent);
+  }
+
+  get list(): Command {
+    return {
+      name: 'list',
+      arguments: [],
+      summary: 'Lists the migrations of the daemon.',
+      options: { socket: this.socket },
+      run: async (input) => {
+        const client = this.client(input);
+        const answer = await client.request<{ migrations: MigrationView[] }>('GET', '/migrations');
+        print(input, answer, ({ migrations }) => listText(migrations));
+        return EXIT.completed;
+      },
+    };
+  }
+
+  get show(): Command {
+    return this.action('show', 'Shows one migration.', 'GET', '');
+  }
+
+  get cancel(): Command {
+    const summary = 'Cancels a migration; the guest runs on at its source.';
+    return this.action('cancel', summary, 'POST', '/cancel');
+  }
+
+  /** A command that does one thing to one migration and shows it. */
+  action(
+    name: string,
+    summary: string,
+    method: string,
+    path: string,
+    options: Readonly<Record<string, Option>> = {},
+    body: (input: Input) => unknown = () => undefined,
+  ): Command {
+    return {
+      name,
+      arguments: ['ID'],
+      summary,
+      options: { ...options, socket: this.socket },
+      run: async (input) => {
+        const url = `/migrations/${idOf(input)}${path}`;
+        const view = await this.client(input).request<MigrationView>(method, url, body(input));
+        print(input, view, showText);
+        return EXIT.completed;
+      },
+    };
+  }
+}
+
+/** The command's ID, safe in a URL. @throws GodwitError bad-option */
+export function idOf(input: Input): string {
+  const [id = ''] = input.arguments;
+  if (/^[0-9a-f]{1,16}$/.test(id)) return id;
+  throw new GodwitError(
+    'bad-option',
+    `ID is up to 16 hexadecimal digits as list shows them, not "${id}"`,
+  );
+}
