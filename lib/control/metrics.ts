@@ -46,9 +46,9 @@ function head(name: string, type: 'counter' | 'gauge', help: string): string[] {
 }
 
 function labels(values: Readonly<Record<string, string>>): string {
-  const escape = (text: string) =>
+  const escaped = (text: string) =>
     text.replace(/\\/g, '\\\\').replace(/"/g, '\\"').replace(/\n/g, '\\n');
-  const pairs = Object.entries(values).map(([name, value]) => `${name}="${escape(value)}"`);
+  const pairs = Object.entries(values).map(([name, value]) => `${name}="${escaped(value)}"`);
   return `{${pairs.join(',')}}`;
 }
 
