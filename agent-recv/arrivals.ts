@@ -17,6 +17,7 @@ export class Arrivals {
   #open: RoundBegin | undefined;
   #round = 0;
   #roundPages = 0;
+  #last = false;
 
   constructor(layout: GuestLayout, pool: ReceivePool) {
     this.#layout = layout;
@@ -29,9 +30,14 @@ export class Arrivals {
     return { number: this.#round, pages: this.#roundPages };
   }
 
+  /** True when the stop-and-copy round has ended: nothing comes after it. */
+  get last(): boolean {
+    return this.#last;
+  }
+
   /** @throws GodwitError bad-message */
   begin(begin: RoundBegin): void {
-    if (this.#open || begin.round !== this.#round + 1)
+    if (this.#open || this.#last || begin.round !== this.#round + 1)
       throw new GodwitError(
         'bad-message',
         `round ${begin.round} begins after round ${this.#round}${this.#open ? ', which has not ended' : ''}`,
@@ -67,11 +73,12 @@ export class Arrivals {
       );
     this.#pool.settle(this.#owed, round);
     if (!cutShort) this.#nothingOwed(`round ${round} ended`);
+    this.#last = open.stopAndCopy;
   }
 
   /** After the last round. @throws GodwitError bad-message, round-incomplete */
   complete(): void {
-    if (this.#open || this.#round === 0)
+    if (!this.#last)
       throw new GodwitError('bad-message', 'Digest before the last round has ended');
     this.#nothingOwed('the last round ended');
   }

@@ -17,7 +17,7 @@ import { ReceivePool } from '../lib/pages/receive-pool.ts';
 import type { Outcome } from '../lib/report/records.ts';
 import { Channel, type Received } from '../lib/wire/channel.ts';
 import { checkGuestOffer, chooseWelcome, SECRET_SIZE } from '../lib/wire/handshake.ts';
-import type { Digest, GuestOffer, Hello, Verdict, Welcome } from '../lib/wire/messages.ts';
+import type { Digest, GuestOffer, Hello, RoundEnd, Verdict, Welcome } from '../lib/wire/messages.ts';
 import { receiveTerms } from '../lib/wire/terms.ts';
 import { Arrivals } from './arrivals.ts';
 
@@ -55,6 +55,8 @@ export class ReceiveSession {
   #pool: ReceivePool | undefined;
   #arrivals: Arrivals | undefined;
   #state = new StateParts();
+  /** Begun when the last round has ended. */
+  #ownDigest: Promise<bigint[]> | undefined;
   #timings = { verifyMs: 0, loadMs: 0, resumeMs: 0 };
   #verdict: Verdict | undefined;
   #suspension: MigrationView['suspension'];
@@ -130,7 +132,7 @@ export class ReceiveSession {
       case 'rounds':
         if (kind === 'RoundBegin') return this.#beginRound(message);
         if (kind === 'DirtyList') return this.#arrivals!.list(message);
-        if (kind === 'RoundEnd') return this.#arrivals!.end(message);
+        if (kind === 'RoundEnd') return this.#endRound(message);
         if (kind === 'Suspend') return this.#enter('stop-and-copy');
         if (kind === 'DeviceState') return this.#state.add(message, received.payload);
         if (kind === 'Digest') return this.#inBackground(this.#complete(message));
@@ -197,25 +199,42 @@ export class ReceiveSession {
     this.#context.onChange(this);
   }
 
+  #endRound(message: RoundEnd): void {
+    this.#arrivals!.end(message);
+    if (!this.#arrivals!.last) return;
+    // The sender computes its digest at the same time; nobody has to wait for the other.
+    this.#ownDigest = this.#pool!.digest();
+    this.#ownDigest.catch(() => {});
+  }
+
   /** All pages and the device state are here: proves it, loads the state and says so. */
   async #complete({ channel }: Digest): Promise<void> {
     this.#expects = 'nothing';
     this.#arrivals!.complete();
     const state = this.#state.whole(this.#hash!);
-    const own = await this.#pool!.digest();
-    const differs = own.findIndex((digest, i) => digest !== channel[i]);
-    if (own.length !== channel.length || differs !== -1)
+    // The guest stays paused: loading its state before its memory is proven risks nothing.
+    await Promise.all([this.#prove(channel), this.#load(state)]);
+    this.#expects = 'handover';
+    this.#enter('handover');
+    this.#dispatch({ type: 'complete' });
+  }
+
+  async #load(state: Uint8Array): Promise<void> {
+    const started = performance.now();
+    await this.#guest!.loadDeviceState(state);
+    this.#timings.loadMs = performance.now() - started;
+  }
+
+  /** Memory is what the sender has: by digest, and by reading all of it again if asked. */
+  async #prove(theirs: readonly bigint[]): Promise<void> {
+    const own = await this.#ownDigest!;
+    const differs = own.findIndex((digest, i) => digest !== theirs[i]);
+    if (own.length !== theirs.length || differs !== -1)
       throw new GodwitError(
         'digest-mismatch',
         `guest memory differs from the sender's on channel ${Math.max(0, differs)}`,
       );
     if (this.#offer!.verify) await this.#verify();
-    const started = performance.now();
-    await this.#guest!.loadDeviceState(state);
-    this.#timings.loadMs = performance.now() - started;
-    this.#expects = 'handover';
-    this.#enter('handover');
-    this.#dispatch({ type: 'complete' });
   }
 
   async #verify(): Promise<void> {

@@ -262,14 +262,17 @@ export class SendSession {
     const suspension = this.#suspension!;
     suspension.mark('suspend');
     this.#control!.send('Suspend', { limitMs: Math.round(limitMs ?? 0) });
-    const state = this.#guest.saveDeviceState();
-    state.catch(() => {});
     await this.#or(this.#rounds!.sync());
     suspension.mark('sync');
+    // The hypervisor saves while the last pages are on their way.
+    const state = this.#guest.saveDeviceState();
+    state.catch(() => {});
     const before = this.#pool!.totals();
     const startedMs = performance.now();
     await this.#or(this.#rounds!.sendLast());
     suspension.mark('pages');
+    const digest = this.#pool!.digest();
+    digest.catch(() => {});
     this.#tracker.round({
       round: this.#rounds!.round,
       stopAndCopy: true,
@@ -280,7 +283,7 @@ export class SendSession {
     });
     this.#sendDeviceState(await this.#or(state));
     suspension.mark('deviceState');
-    this.#control!.send('Digest', { channel: await this.#or(this.#pool!.digest()) });
+    this.#control!.send('Digest', { channel: await this.#or(digest) });
     suspension.mark('digest');
     await this.#or(this.#running.promise);
   }
