@@ -39,7 +39,7 @@ class SendWorker {
   readonly #choice = new CompressionChoice();
   readonly #layout: GuestLayout;
   #channel: Channel | undefined;
-  #interval = { since: performance.now(), blocked: 0, compress: 0, wire: 0, guest: 0 };
+  #interval = newInterval();
 
   constructor(data: SendWorkerData) {
     this.#data = data;
@@ -84,6 +84,7 @@ class SendWorker {
   async round(round: number, set: PageSet): Promise<boolean> {
     const { channel, channels } = this.#data;
     let cutShort = false;
+    this.#interval = newInterval(); // the time between rounds is nobody's cost
     for (let chunk = channel; chunk < this.#layout.chunks; chunk += channels) {
       if (!set.hasChunk(chunk)) continue;
       if (Atomics.load(this.#interrupted, 0) >= round) {
@@ -178,7 +179,7 @@ class SendWorker {
       wireBytes: wire,
       guestBytes: guest,
     });
-    this.#interval = { since: now, blocked: 0, compress: 0, wire: 0, guest: 0 };
+    this.#interval = newInterval();
   }
 
   /** A receiver that takes batches and never acknowledges them is as good as gone. */
@@ -198,6 +199,11 @@ class SendWorker {
       seen = this.#window.acknowledged;
     }, stallTimeoutMs);
   }
+}
+
+/** What the compression choice is told about: since when, waiting ms, compressing s, bytes. */
+function newInterval() {
+  return { since: performance.now(), blocked: 0, compress: 0, wire: 0, guest: 0 };
 }
 
 const worker = new SendWorker(workerData as SendWorkerData);
