@@ -229,7 +229,11 @@ function exact(section: Buffer, pages: number): Buffer {
 function decompress(section: Buffer, pages: number): Buffer {
   const length = pages * PAGE_SIZE;
   try {
-    const out = zlib.zstdDecompressSync(section, { maxOutputLength: Math.max(1, length) });
+    const out = zlib.zstdDecompressSync(section, {
+      maxOutputLength: Math.max(1, length),
+      // One output buffer of the right size: a third faster than pieces of 16 KiB.
+      chunkSize: Math.max(64, length),
+    });
     if (out.length === length) return out;
     throw new Error(`${out.length} bytes came out, ${length} were announced`);
   } catch (cause) {

@@ -31,7 +31,7 @@ const BLOCKED_SHARE = 0.15;
 /** A link that is not the limit may be faster than seen: its assumed rate grows by this per interval. */
 const LINK_GROWTH = 1.05;
 /** A level must promise this much more than the present one to be taken: no flapping on noise. */
-const SWITCH_GAIN = 1.08;
+const SWITCH_GAIN = 1.15;
 /** Every so many batches one goes at a neighbouring level, so that its numbers stay fresh. */
 const PROBE_EVERY = 64;
 

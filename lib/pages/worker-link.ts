@@ -7,6 +7,12 @@ import { asGodwitError, type ErrorCode, GodwitError } from '../errors.ts';
  * once a batch.
  */
 
+/**
+ * The compressor leaves a buffer of up to a chunk per batch to the garbage collector, which frees
+ * it with the small objects of the same batch: a small young generation keeps few of them waiting.
+ */
+const WORKER_LIMITS = { maxYoungGenerationSizeMb: 2 };
+
 /** What a worker can be asked: argument and answer of each request. */
 export type Requests = Record<string, { argument: unknown; answer: unknown }>;
 
@@ -37,7 +43,7 @@ export class WorkerLink<R extends Requests> {
   #stopping = false;
 
   constructor(entry: URL, workerData: unknown, onFailure: (error: GodwitError) => void) {
-    this.#worker = new Worker(entry, { workerData });
+    this.#worker = new Worker(entry, { workerData, resourceLimits: WORKER_LIMITS });
     const fail = (error: GodwitError) => {
       if (this.#failure || this.#stopping) return;
       this.#failure = error;
