@@ -6,6 +6,7 @@
 export type ErrorCode =
   // what was asked for
   | 'bad-option'
+  | 'bad-request'
   | 'unknown-migration'
   | 'unknown-guest'
   | 'guest-busy'

@@ -7,9 +7,9 @@ export interface AgentBackend {
   /** By id or by a prefix of it that is unique. */
   show(id: string): MigrationView;
   cancel(id: string): MigrationView;
-  /** Calls back on every change (at most a few times a second) and a last time at the end. */
+  /** Calls back now, on changes (at most a few times a second) and a last time at the end. */
   watch(id: string, listener: (view: MigrationView) => void): () => void;
-  /** Counters since the daemon started, by metric name, for /metrics. */
+  /** Migrations ended since the daemon started, by outcome. */
   totals(): Readonly<Record<string, number>>;
 }
 

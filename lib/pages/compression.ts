@@ -24,12 +24,17 @@ const PRIORS: Readonly<Record<Level, { speed: number; ratio: number }>> = {
 
 /** Weight of a new batch in the smoothed speed and ratio of its level. */
 const BATCH_WEIGHT = 0.1;
-/** Weight of a new interval in the smoothed link rate and overhead. */
-const INTERVAL_WEIGHT = 0.3;
+/** Weight of a new interval in the smoothed overhead. */
+const OVERHEAD_WEIGHT = 0.3;
+/** Weight of an interval in which the link was the limit: it is then measured, not guessed. */
+const LINK_WEIGHT = 0.7;
 /** Above this share of an interval spent waiting for the link, the link is the limit. */
 const BLOCKED_SHARE = 0.15;
-/** A link that is not the limit may be faster than seen: its assumed rate grows by this per interval. */
-const LINK_GROWTH = 1.05;
+/**
+ * A link that is not the limit may be faster than seen: its assumed rate grows by this per interval,
+ * doubling in seven seconds. Growing too far costs a few intervals without compression.
+ */
+const LINK_GROWTH = 1.01;
 /** A level must promise this much more than the present one to be taken: no flapping on noise. */
 const SWITCH_GAIN = 1.15;
 /** Every so many batches one goes at a neighbouring level, so that its numbers stay fresh. */
@@ -80,11 +85,11 @@ export class CompressionChoice {
   interval(seen: ChannelInterval): void {
     if (seen.seconds <= 0 || seen.guestBytes <= 0) return;
     const busy = seen.seconds - seen.blockedSeconds - seen.compressSeconds;
-    this.#overhead = mix(this.#overhead, Math.max(0, busy) / seen.guestBytes, INTERVAL_WEIGHT);
+    this.#overhead = mix(this.#overhead, Math.max(0, busy) / seen.guestBytes, OVERHEAD_WEIGHT);
     const rate = seen.wireBytes / seen.seconds;
     if (seen.blockedSeconds / seen.seconds > BLOCKED_SHARE) {
       this.#linkRate = Number.isFinite(this.#linkRate)
-        ? mix(this.#linkRate, rate, INTERVAL_WEIGHT)
+        ? mix(this.#linkRate, rate, LINK_WEIGHT)
         : rate;
     } else {
       this.#linkRate = Math.max(this.#linkRate * LINK_GROWTH, rate);
