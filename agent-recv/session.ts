@@ -213,7 +213,10 @@ export class ReceiveSession {
     this.#arrivals!.complete();
     const state = this.#state.whole(this.#hash!);
     // The guest stays paused: loading its state before its memory is proven risks nothing.
-    await Promise.all([this.#prove(channel), this.#load(state)]);
+    const loading = this.#load(state);
+    loading.catch(() => {}); // wrong memory is the better explanation
+    await this.#prove(channel);
+    await loading;
     this.#expects = 'handover';
     this.#enter('handover');
     this.#dispatch({ type: 'complete' });
