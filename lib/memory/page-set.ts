@@ -66,17 +66,6 @@ export class PageSet {
     }
   }
 
-  union(other: PageSet): void {
-    assert.equal(other.pfnEnd, this.pfnEnd);
-    for (let i = 0; i < this.#words.length; i++) this.#words[i]! |= other.#words[i]!;
-  }
-
-  /** Removes every page of the other set. */
-  subtract(other: PageSet): void {
-    assert.equal(other.pfnEnd, this.pfnEnd);
-    for (let i = 0; i < this.#words.length; i++) this.#words[i]! &= ~other.#words[i]!;
-  }
-
   count(): number {
     let pages = 0;
     for (const word of this.#words) pages += bitsOf(word);

@@ -14,7 +14,7 @@ export interface Slot {
 export class SendWindow {
   readonly #free: Slot[] = [];
   readonly #out: Slot[] = [];
-  #wake: (() => void) | undefined;
+  #changed: PromiseWithResolvers<void> | undefined;
   #failure: Error | undefined;
   #acknowledged = 0;
 
@@ -50,7 +50,7 @@ export class SendWindow {
       this.#acknowledged++;
       this.#free.push(slot);
     }
-    this.#wake?.();
+    this.#wake();
     return bytes;
   }
 
@@ -73,19 +73,23 @@ export class SendWindow {
   /** Ends every wait, now and later, with the error. */
   fail(error: Error): void {
     this.#failure ??= error;
-    this.#wake?.();
+    this.#wake();
   }
 
   #check(): void {
     if (this.#failure) throw this.#failure;
   }
 
+  /** Resolves with the next acknowledgement or failure. */
   async #change(): Promise<void> {
     this.#check();
-    await new Promise<void>((resolve) => {
-      this.#wake = resolve;
-    });
-    this.#wake = undefined;
+    this.#changed ??= Promise.withResolvers();
+    await this.#changed.promise;
     this.#check();
+  }
+
+  #wake(): void {
+    this.#changed?.resolve();
+    this.#changed = undefined;
   }
 }
