@@ -78,8 +78,7 @@ export class Arrivals {
 
   /** After the last round. @throws GodwitError bad-message, round-incomplete */
   complete(): void {
-    if (!this.#last)
-      throw new GodwitError('bad-message', 'Digest before the last round has ended');
+    if (!this.#last) throw new GodwitError('bad-message', 'Digest before the last round has ended');
     this.#nothingOwed('the last round ended');
   }
 

@@ -1,5 +1,6 @@
 import { runProgram } from '../lib/control/cli.ts';
 import { Manage } from '../lib/control/manage.ts';
+import { versionCommand } from '../lib/control/version.ts';
 import { serve } from './serve.ts';
 
 const { list, show, cancel } = new Manage('agent-recv');
@@ -8,7 +9,7 @@ process.exitCode = await runProgram(
   {
     name: 'agent-recv',
     summary: 'Receives running guests from other hosts.',
-    commands: [serve, list, show, cancel],
+    commands: [serve, list, show, cancel, versionCommand('agent-recv')],
   },
   process.argv.slice(2),
 );

@@ -3,7 +3,6 @@ import { defaultPaths } from '../lib/control/paths.ts';
 import { untilStopped } from '../lib/control/signals.ts';
 import { GodwitError } from '../lib/errors.ts';
 import { parseCount, parseDuration } from '../lib/units.ts';
-import { startRecvDaemon } from './daemon.ts';
 import type { RecvDaemonOptions } from './options.ts';
 
 const paths = defaultPaths('agent-recv');
@@ -16,26 +15,35 @@ export const serve: Command = {
   options: {
     listen: {
       value: 'HOST:PORT',
-      help: 'where senders connect (default 127.0.0.1:7070; nothing is\nencrypted or authenticated yet: use a network you trust)',
+      help: 'where senders connect; nothing is encrypted or\nauthenticated yet: use a network you trust',
+      otherwise: '127.0.0.1:7070',
     },
     'data-ports': {
       value: 'FIRST-LAST',
-      help: 'ports for data connections, one per channel and migration\n(default: any free one)',
+      help: 'ports for data connections, one per channel and migration',
+      range: '1-65535',
+      otherwise: 'any free one',
     },
     'guest-dir': {
       value: 'DIR',
-      help: `control sockets of received guests (default ${paths.guestDir})`,
+      help: 'control sockets of received guests',
+      otherwise: paths.guestDir,
     },
-    'ram-dir': { value: 'DIR', help: 'RAM files, a tmpfs (default /dev/shm)' },
-    'state-dir': { value: 'DIR', help: `state (default ${paths.stateDir})` },
+    'ram-dir': { value: 'DIR', help: 'RAM files, a tmpfs', otherwise: '/dev/shm' },
+    'state-dir': { value: 'DIR', help: 'state', otherwise: paths.stateDir },
     'peer-timeout': {
       value: 'DURATION',
-      help: 'a silent sender is given up after this, 500ms to 10m (default 5s)',
+      help: 'a silent sender is given up after this',
+      range: '500ms to 10m',
+      otherwise: '5s',
     },
-    socket: { value: 'PATH', help: `control socket (default ${paths.socket})` },
+    socket: { value: 'PATH', help: 'control socket', otherwise: paths.socket },
   },
   async run(input) {
-    return untilStopped(await startRecvDaemon(optionsOf(input)));
+    const options = optionsOf(input);
+    // Only the daemon needs workers and the protocol; the other commands start faster without.
+    const { startRecvDaemon } = await import('./daemon.ts');
+    return untilStopped(await startRecvDaemon(options));
   },
 };
 

@@ -17,7 +17,14 @@ import { ReceivePool } from '../lib/pages/receive-pool.ts';
 import type { Outcome } from '../lib/report/records.ts';
 import { Channel, type Received } from '../lib/wire/channel.ts';
 import { checkGuestOffer, chooseWelcome, SECRET_SIZE } from '../lib/wire/handshake.ts';
-import type { Digest, GuestOffer, Hello, RoundEnd, Verdict, Welcome } from '../lib/wire/messages.ts';
+import type {
+  Digest,
+  GuestOffer,
+  Hello,
+  RoundEnd,
+  Verdict,
+  Welcome,
+} from '../lib/wire/messages.ts';
 import { receiveTerms } from '../lib/wire/terms.ts';
 import { Arrivals } from './arrivals.ts';
 

@@ -1,5 +1,6 @@
 import { runProgram } from '../lib/control/cli.ts';
-import { limitOptions, patchOf } from './commands/limit-options.ts';
+import { versionCommand } from '../lib/control/version.ts';
+import { changeOf, limitOptions } from './commands/limit-options.ts';
 import { guests, manage, migrate } from './commands/migrate.ts';
 import { report } from './commands/report.ts';
 import { serve } from './commands/serve.ts';
@@ -10,7 +11,7 @@ const set = manage.action(
   'PATCH',
   '',
   limitOptions,
-  patchOf,
+  changeOf,
 );
 const cutover = manage.action(
   'cutover',
@@ -25,7 +26,7 @@ process.exitCode = await runProgram(
     summary: 'Sends running guests of this host to other hosts.',
     commands: [
       ...[serve, migrate, manage.list, manage.show],
-      ...[set, cutover, manage.cancel, report, guests],
+      ...[set, cutover, manage.cancel, report, guests, versionCommand('agent-send')],
     ],
   },
   process.argv.slice(2),

@@ -1,8 +1,6 @@
 import path from 'node:path';
 import { type Command, type Input, print } from '../../lib/control/cli.ts';
-import type { ControlClient } from '../../lib/control/client.ts';
 import { Manage } from '../../lib/control/manage.ts';
-import { LineFilter, progressBar, progressLine } from '../../lib/control/progress.ts';
 import {
   EXIT,
   type GuestView,
@@ -12,11 +10,10 @@ import {
 } from '../../lib/control/view.ts';
 import { GodwitError } from '../../lib/errors.ts';
 import { policyLimits } from '../../lib/precopy/limits.ts';
-import { parseLedger } from '../../lib/report/ledger.ts';
 import type { Outcome } from '../../lib/report/records.ts';
-import { summarize, summaryText } from '../../lib/report/summary.ts';
 import { formatSize, parseCount } from '../../lib/units.ts';
 import { MAX_CHANNELS } from '../../lib/wire/handshake.ts';
+import { conclude, follow } from './follow.ts';
 import { limitOptions, patchOf } from './limit-options.ts';
 
 export const manage = new Manage('agent-send');
@@ -37,14 +34,16 @@ export const migrate: Command = {
   summary: 'Moves a running guest to another host and shows how it goes.',
   options: {
     ...limitOptions,
-    policy: { value: 'contract|xen|custom', help: 'who decides (default contract)' },
+    policy: { value: 'contract|xen|custom', help: 'who decides', otherwise: 'contract' },
     'policy-module': {
       value: 'FILE.ts',
       help: 'policy custom: ES module that exports policy(stats, limits)',
     },
     channels: {
       value: 'N',
-      help: `data connections, 1 to ${MAX_CHANNELS} (default: the daemon's)`,
+      help: 'data connections',
+      range: `1 to ${MAX_CHANNELS}`,
+      otherwise: "the daemon's",
     },
     'no-compression': { help: 'send pages as they are, however slow the link' },
     verify: { help: 're-read all destination memory while the guest is suspended' },
@@ -96,8 +95,10 @@ function requestOf(input: Input): MigrationRequest {
       'bad-option',
       '--policy-module goes with --policy custom, and the other way round',
     );
-  const { bandwidth, ...limits } = withoutNulls(patchOf(input));
-  policyLimits(policy, limits);
+  const patch = patchOf(input);
+  const { bandwidth: _, ...given } = patch;
+  policyLimits(policy, given); // refuses what this policy cannot do without, too
+  const { bandwidth, ...limits } = withoutNulls(patch);
   const channels = option('channels');
   return {
     guest,
@@ -132,60 +133,9 @@ function addressOf(target: string): { host: string; port: number } {
   return { host, port };
 }
 
-/** "none" at the start is the same as not given. */
+/** A limit that can be "none" is none when it is not given. */
 function withoutNulls(patch: LimitsPatch) {
   return Object.fromEntries(Object.entries(patch).filter(([, value]) => value !== null)) as Partial<
     MigrationRequest['limits']
   > & { bandwidth?: number };
-}
-
-/** Shows progress until the end. Ctrl-C cancels; a second one leaves the migration alone. */
-async function follow(input: Input, client: ControlClient, id: string): Promise<MigrationView> {
-  const onInterrupt = () => {
-    process.once('SIGINT', () => {
-      process.stderr.write(`\nmigration ${id} goes on; look at it with: agent-send show ${id}\n`);
-      process.exit(EXIT.failed);
-    });
-    process.stderr.write('\ncancelling; Ctrl-C again leaves it to the daemon\n');
-    client.request('POST', `/migrations/${id}/cancel`).catch((error: Error) => {
-      process.stderr.write(`agent-send: ${error.message}\n`);
-    });
-  };
-  process.once('SIGINT', onInterrupt);
-  const show = input.json ? showJson : process.stdout.isTTY ? showBar : plainLines();
-  try {
-    for await (const view of client.events(id)) {
-      show(view);
-      if (view.phase === 'ended') return view;
-    }
-  } finally {
-    process.off('SIGINT', onInterrupt);
-  }
-  throw new GodwitError(
-    'daemon-unreachable',
-    `the daemon went away in the middle of migration ${id}; its ledger tells how far it came`,
-  );
-}
-
-function showJson(view: MigrationView): void {
-  process.stdout.write(`${JSON.stringify(view)}\n`);
-}
-
-function showBar(view: MigrationView): void {
-  const text = progressBar(view, (process.stdout.columns ?? 80) - 1);
-  process.stdout.write(`\r\x1b[K${text}${view.phase === 'ended' ? '\n' : ''}`);
-}
-
-function plainLines(): (view: MigrationView) => void {
-  const filter = new LineFilter();
-  return (view) => {
-    if (filter.wants(view)) process.stdout.write(`${progressLine(view)}\n`);
-  };
-}
-
-async function conclude(input: Input, client: ControlClient, ended: MigrationView): Promise<void> {
-  if (input.json) return; // the last view says it all
-  const records = parseLedger(await client.text(`/migrations/${ended.id}/ledger`), ended.id);
-  process.stdout.write(`\n${summaryText(summarize(records))}`);
-  process.stdout.write(`\nreport: agent-send report ${ended.id}\n`);
 }

@@ -14,7 +14,7 @@ export const report: Command = {
   arguments: ['[ID]'],
   summary: 'Writes one HTML file with charts of a migration, running or ended.',
   options: {
-    output: { value: 'FILE', help: 'where to (default ./godwit-ID.html)' },
+    output: { value: 'FILE', help: 'where to', otherwise: './godwit-ID.html' },
     ledger: { value: 'FILE', help: 'read this ledger instead of asking the daemon' },
     socket: manage.socket,
   },
@@ -30,7 +30,11 @@ export const report: Command = {
           )
         : await readLedger(file);
     const output = path.resolve(input.option('output') ?? `godwit-${idIn(records)}.html`);
-    await writeFile(output, renderReport(records));
+    await writeFile(output, renderReport(records)).catch((cause: Error) => {
+      throw new GodwitError('bad-option', `--output cannot be written: ${cause.message}`, {
+        cause,
+      });
+    });
     print(input, { file: output }, () => `${output}\n`);
     return EXIT.completed;
   },

@@ -4,7 +4,6 @@ import { defaultPaths } from '../../lib/control/paths.ts';
 import { untilStopped } from '../../lib/control/signals.ts';
 import { parseCount, parseDuration } from '../../lib/units.ts';
 import { MAX_CHANNELS } from '../../lib/wire/handshake.ts';
-import { startSendDaemon } from '../daemon.ts';
 import type { SendDaemonOptions } from '../options.ts';
 
 const paths = defaultPaths('agent-send');
@@ -16,24 +15,37 @@ export const serve: Command = {
   arguments: [],
   summary: 'Runs the daemon in the foreground; logs go to stderr, SIGTERM ends it cleanly.',
   options: {
-    socket: { value: 'PATH', help: `control socket (default ${paths.socket})` },
-    'state-dir': { value: 'DIR', help: `ledgers (default ${paths.stateDir})` },
+    socket: { value: 'PATH', help: 'control socket', otherwise: paths.socket },
+    'state-dir': { value: 'DIR', help: 'ledgers', otherwise: paths.stateDir },
     'guest-dir': {
       value: 'DIR',
-      help: `control sockets of the guests (default ${paths.guestDir})`,
+      help: 'control sockets of the guests',
+      otherwise: paths.guestDir,
     },
     channels: {
       value: 'N',
-      help: `data connections of a migration, 1 to ${MAX_CHANNELS} (default ${DEFAULT_CHANNELS})`,
+      help: 'data connections of a migration',
+      range: `1 to ${MAX_CHANNELS}`,
+      otherwise: String(DEFAULT_CHANNELS),
     },
     'peer-timeout': {
       value: 'DURATION',
-      help: 'a silent peer is given up after this, 500ms to 10m (default 5s)',
+      help: 'a silent peer is given up after this',
+      range: '500ms to 10m',
+      otherwise: '5s',
     },
-    'connect-timeout': { value: 'DURATION', help: 'longest wait for a connection (default 5s)' },
+    'connect-timeout': {
+      value: 'DURATION',
+      help: 'longest wait for a connection',
+      range: '500ms to 10m',
+      otherwise: '5s',
+    },
   },
   async run(input) {
-    return untilStopped(await startSendDaemon(optionsOf(input)));
+    const options = optionsOf(input);
+    // Only the daemon needs workers and the protocol; the other commands start faster without.
+    const { startSendDaemon } = await import('../daemon.ts');
+    return untilStopped(await startSendDaemon(options));
   },
 };
 

@@ -7,6 +7,10 @@ export interface Option {
   /** What its value is called in the help: DURATION, RATE, … */
   readonly value?: string;
   readonly help: string;
+  /** Allowed values, as the help shows them. */
+  readonly range?: string;
+  /** What holds when it is not given, as the help shows it. */
+  readonly otherwise?: string;
 }
 
 export interface Command {
@@ -35,7 +39,7 @@ export interface Program {
 
 const COMMON: Readonly<Record<string, Option>> = {
   json: { help: 'answer in JSON' },
-  help: { help: 'show this help' },
+  help: { help: 'show this help (also -h)' },
 };
 
 const EXIT_CODES = `Exit codes:
@@ -51,9 +55,11 @@ const EXIT_CODES = `Exit codes:
 /** Runs the command that the arguments name; prints errors; returns the exit code. */
 export async function runProgram(program: Program, argv: readonly string[]): Promise<number> {
   const json = argv.includes('--json');
+  // "| head" closes the pipe when it has seen enough.
+  process.stdout.on('error', () => process.exit(EXIT.completed));
   try {
     const [name, ...rest] = argv;
-    if (name === undefined || name === '--help' || name === 'help') {
+    if (name === undefined || ['--help', '-h', 'help'].includes(name)) {
       process.stdout.write(programHelp(program));
       return name === undefined ? EXIT.usage : EXIT.completed;
     }
@@ -95,7 +101,10 @@ function takeApart(program: Program, command: Command, argv: readonly string[]):
   const config = Object.fromEntries(
     Object.entries(options).map(([name, { value }]) => [
       name,
-      { type: value === undefined ? ('boolean' as const) : ('string' as const) },
+      {
+        type: value === undefined ? ('boolean' as const) : ('string' as const),
+        ...(name === 'help' && { short: 'h' }),
+      },
     ]),
   );
   let parsed: ReturnType<typeof parseArgs>;
@@ -103,9 +112,11 @@ function takeApart(program: Program, command: Command, argv: readonly string[]):
     parsed = parseArgs({ args: [...argv], options: config, allowPositionals: true });
   } catch (cause) {
     // "Unknown option '--x'. To specify …": the first sentence is what a person needs.
-    const [why] = (cause as Error).message.split(/\.\s/);
+    const [why = ''] = (cause as Error).message.split(/\.\s/);
+    const option = options[/'--([\w-]+)/.exec(why)?.[1] ?? ''];
+    const takes = option?.value ? ` (it takes ${option.value}${inRange(option)})` : '';
     const help = `see "${program.name} ${command.name} --help"`;
-    throw new GodwitError('bad-option', `${why}; ${help}`, { cause });
+    throw new GodwitError('bad-option', `${why}${takes}; ${help}`, { cause });
   }
   const { values, positionals } = parsed;
   const required = command.arguments.filter((name) => !name.startsWith('['));
@@ -131,10 +142,20 @@ function programHelp({ name, summary, commands }: Program): string {
 
 function commandHelp(program: Program, command: Command): string {
   const rows = Object.entries({ ...command.options, ...COMMON }).map(
-    ([name, { value, help }]) => [`--${name}${value ? ` ${value}` : ''}`, help] as const,
+    ([name, option]) =>
+      [`--${name}${option.value ? ` ${option.value}` : ''}`, explain(option)] as const,
   );
   const line = [program.name, command.name, ...command.arguments, '[options]'].join(' ');
   return `${command.summary}\n\nUsage: ${line}\n\n${columns(rows)}\n${EXIT_CODES}`;
+}
+
+function inRange({ range }: Option): string {
+  return range === undefined ? '' : `, ${range}`;
+}
+
+function explain({ help, range, otherwise }: Option): string {
+  const facts = [range, otherwise && `default ${otherwise}`].filter((fact) => fact !== undefined);
+  return facts.length === 0 ? help : `${help}\n(${facts.join('; ')})`;
 }
 
 function columns(rows: readonly (readonly [string, string])[]): string {

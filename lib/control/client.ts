@@ -14,8 +14,7 @@ export class ControlClient {
 
   /** The answer to a request. @throws GodwitError daemon-unreachable, or the daemon's own error */
   async request<T>(method: string, path: string, body?: unknown): Promise<T> {
-    const text = await this.#text(await this.#send(method, path, body));
-    return JSON.parse(text) as T;
+    return this.#parse<T>(await this.#text(await this.#send(method, path, body)));
   }
 
   /** A body that is not JSON, as it is. */
@@ -27,39 +26,58 @@ export class ControlClient {
   async *events(id: string): AsyncGenerator<MigrationView> {
     const response = await this.#send('GET', `/migrations/${id}/events`);
     if (response.statusCode !== 200) await this.#text(response);
-    response.setEncoding('utf8');
     let buffered = '';
-    for await (const piece of response) {
+    for await (const piece of this.#pieces(response)) {
       buffered += piece;
       for (let end = buffered.indexOf('\n\n'); end !== -1; end = buffered.indexOf('\n\n')) {
         const data = /^data: (.*)$/m.exec(buffered.slice(0, end))?.[1];
         buffered = buffered.slice(end + 2);
-        if (data !== undefined) yield JSON.parse(data) as MigrationView;
+        if (data !== undefined) yield this.#parse<MigrationView>(data);
       }
     }
   }
 
   async #text(response: http.IncomingMessage): Promise<string> {
-    response.setEncoding('utf8');
     let text = '';
-    for await (const piece of response) text += piece;
+    for await (const piece of this.#pieces(response)) text += piece;
     if ((response.statusCode ?? 500) < 300) return text;
-    const { error } = JSON.parse(text) as { error: { code: ErrorCode; message: string } };
+    const { error } = this.#parse<{ error?: { code: ErrorCode; message: string } }>(text);
+    if (error === undefined) throw this.#unreachable('answers, but not as an agent does');
     throw new GodwitError(error.code, error.message);
+  }
+
+  #parse<T>(text: string): T {
+    try {
+      return JSON.parse(text) as T;
+    } catch (cause) {
+      throw this.#unreachable('answers, but not as an agent does', cause);
+    }
+  }
+
+  async *#pieces(response: http.IncomingMessage): AsyncGenerator<string> {
+    response.setEncoding('utf8');
+    try {
+      yield* response;
+    } catch (cause) {
+      throw this.#unreachable('went away while it answered', cause);
+    }
+  }
+
+  #unreachable(what: string, cause?: unknown): GodwitError {
+    const message = `what listens on ${this.#socket} ${what}`;
+    return new GodwitError('daemon-unreachable', message, { cause });
   }
 
   #send(method: string, path: string, body?: unknown): Promise<http.IncomingMessage> {
     return new Promise((resolve, reject) => {
       const request = http.request({ socketPath: this.#socket, method, path }, resolve);
-      request.on('error', (cause) =>
-        reject(
-          new GodwitError(
-            'daemon-unreachable',
-            `no ${this.#agent} answers on ${this.#socket}; start one with "${this.#agent} serve"`,
-            { cause },
-          ),
-        ),
-      );
+      request.on('error', (cause: NodeJS.ErrnoException) => {
+        const message =
+          cause.code === 'EACCES'
+            ? `you may not use ${this.#socket}; run this as the user that runs ${this.#agent}`
+            : `no ${this.#agent} answers on ${this.#socket}; start one with "${this.#agent} serve"`;
+        reject(new GodwitError('daemon-unreachable', message, { cause }));
+      });
       request.end(body === undefined ? undefined : JSON.stringify(body));
     });
   }

@@ -1,4 +1,6 @@
 import { PAGE_SIZE } from '../memory/guest-layout.ts';
+import type { PolicyName } from '../precopy/limits.ts';
+import { limitsInWords, printable } from '../report/words.ts';
 import { formatDuration, formatRate, formatSize } from '../units.ts';
 import type { MigrationView } from './view.ts';
 
@@ -31,8 +33,8 @@ export function listText(views: readonly MigrationView[]): string {
 
 /** One migration, a fact a line. */
 export function showText(view: MigrationView): string {
-  const { estimate, suspension, limits } = view;
-  const facts: [string, string | undefined][] = [
+  const { estimate, suspension, limits, policy } = view;
+  const facts: [string, string | false | undefined][] = [
     ['id', view.id],
     ['guest', `${view.guest} (${formatSize(view.totalPages * PAGE_SIZE)})`],
     [view.role === 'send' ? 'to' : 'from', view.peer],
@@ -41,13 +43,14 @@ export function showText(view: MigrationView): string {
     ['time', formatDuration(view.elapsedMs)],
     ['round', `${view.round} (${view.roundSent} of ${view.roundPages} pages)`],
     ['sent', `${view.pagesSent} pages, ${formatSize(view.wireBytes)} on the wire`],
-    ['rate', view.wireRate > 0 ? formatRate(view.wireRate) : undefined],
-    ['dirty', view.dirtyRate >= 0 ? `${Math.round(view.dirtyRate)} pages/s` : undefined],
+    ['rate', view.wireRate > 0 && formatRate(view.wireRate)],
+    ['dirty', view.dirtyRate >= 0 && `${Math.round(view.dirtyRate)} pages/s`],
     ['forecast', estimate && `suspension of ${formatDuration(estimate.expected)}`],
     ['verdict', view.verdict && `${view.verdict.action}: ${view.verdict.reason}`],
-    ['limit', limits?.maxSuspendMs && `suspension ${formatDuration(limits.maxSuspendMs)}`],
-    ['cap', view.bandwidth && formatRate(view.bandwidth)],
+    ['limits', limits && limitsInWords(limits, view.bandwidth, policy as PolicyName)],
     ['suspended', suspension && formatDuration(suspension.guestMs ?? suspension.agentMs)],
-  ].filter((fact): fact is [string, string] => Boolean(fact[1]));
-  return facts.map(([name, text]) => `${`${name}:`.padEnd(11)}${text}\n`).join('');
+  ];
+  return facts
+    .map(([name, text]) => (text ? `${`${name}:`.padEnd(11)}${printable(text)}\n` : ''))
+    .join('');
 }

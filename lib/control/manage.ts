@@ -15,7 +15,7 @@ export class Manage {
   constructor(agent: 'agent-send' | 'agent-recv') {
     this.#agent = agent;
     this.#path = defaultPaths(agent).socket;
-    this.socket = { value: 'PATH', help: `control socket of the daemon (default ${this.#path})` };
+    this.socket = { value: 'PATH', help: 'control socket of the daemon', otherwise: this.#path };
   }
 
   client(input: Input): ControlClient {

@@ -1,4 +1,14 @@
+import type { Outcome } from '../report/records.ts';
 import type { MigrationView } from './view.ts';
+
+/** All of them are shown from the start: a counter that appears with its first event has no rate. */
+const NONE_ENDED: Readonly<Record<Outcome, number>> = {
+  completed: 0,
+  aborted: 0,
+  cancelled: 0,
+  failed: 0,
+  'needs-resolve': 0,
+};
 
 /** A gauge of each migration that has not ended: name, help, value (undefined: not known yet). */
 const GAUGES: readonly [string, string, (view: MigrationView) => number | undefined][] = [
@@ -23,7 +33,7 @@ export function metricsText(
 ): string {
   const open = views.filter((view) => view.phase !== 'ended');
   const lines = head('godwit_migrations_total', 'counter', 'Migrations ended, by outcome.');
-  for (const [outcome, count] of Object.entries(totals))
+  for (const [outcome, count] of Object.entries({ ...NONE_ENDED, ...totals }))
     lines.push(`godwit_migrations_total${labels({ outcome })} ${count}`);
   lines.push(
     ...head('godwit_migrations_running', 'gauge', 'Migrations that have not ended.'),

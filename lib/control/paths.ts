@@ -18,7 +18,7 @@ export function defaultPaths(agent: 'agent-send' | 'agent-recv'): DefaultPaths {
   const state = root ? '/var/lib/godwit' : path.join(os.homedir(), '.local/state/godwit');
   const variable = agent === 'agent-send' ? 'GODWIT_SEND_SOCKET' : 'GODWIT_RECV_SOCKET';
   return {
-    socket: process.env[variable] ?? path.join(run, `${agent}.sock`),
+    socket: process.env[variable] || path.join(run, `${agent}.sock`),
     stateDir: path.join(state, agent),
     guestDir: path.join(run, agent === 'agent-send' ? 'guests' : 'guests-received'),
   };

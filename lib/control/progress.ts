@@ -1,41 +1,33 @@
 import { PAGE_SIZE } from '../memory/guest-layout.ts';
+import { OUTCOME_WORDS } from '../report/turning-points.ts';
 import { formatDuration, formatRate, formatSize } from '../units.ts';
 import type { MigrationView } from './view.ts';
 
-const BAR_WIDTH = 20;
+const MIN_BAR = 8;
+const MAX_BAR = 30;
+/** Brackets and the space after them. */
+const BAR_FRAME = 3;
+const GAP = '  ';
 
-/** Share of the running round that is sent, 0 to 1. */
-function share({ roundPages, roundSent }: MigrationView): number {
-  return roundPages === 0 ? 0 : Math.min(1, roundSent / roundPages);
-}
-
-/** What a person wants to know while it runs, the most important first. */
-function facts(view: MigrationView): string[] {
-  const { round, wireRate, dirtyPages, dirtyRate, estimate, verdict } = view;
-  const dirty =
-    dirtyPages >= 0 ? dirtyPages * PAGE_SIZE : view.round > 1 ? view.roundPages * PAGE_SIZE : -1;
-  return [
-    round === 0 ? view.phase : `${view.phase} round ${round}`,
-    round === 0 ? '' : `${Math.floor(share(view) * 100)} %`,
-    wireRate > 0 ? formatRate(wireRate) : '',
-    dirty >= 0 ? `dirty ${formatSize(dirty)}` : '',
-    dirtyRate >= 0 ? `(${Math.round(dirtyRate)} pages/s)` : '',
-    estimate ? `suspension about ${formatDuration(estimate.expected)}` : '',
-    verdict ? `${verdict.action}` : '',
-  ].filter((fact) => fact !== '');
+/** Something a person wants to know while it runs; on a narrow terminal the lightest go first. */
+interface Fact {
+  readonly text: string;
+  readonly weight: number;
 }
 
 /** One plain line, for logs and pipes. */
 export function progressLine(view: MigrationView): string {
-  return `${formatDuration(view.elapsedMs).padStart(7)}  ${facts(view).join('  ')}`;
+  const texts = facts(view).map(({ text }) => text);
+  return [formatDuration(view.elapsedMs).padStart(7), ...texts].join(GAP);
 }
 
-/** The bar of a terminal `width` columns wide; never longer than that. */
+/** The line of a terminal `width` columns wide; never longer than that. */
 export function progressBar(view: MigrationView, width: number): string {
-  const filled = Math.round(share(view) * BAR_WIDTH);
-  const bar = `[${'#'.repeat(filled)}${'.'.repeat(BAR_WIDTH - filled)}]`;
-  const line = [view.guest, bar, ...facts(view)].join(' ');
-  return line.length <= width ? line : line.slice(0, Math.max(0, width));
+  const kept = facts(view);
+  while (kept.length > 1 && lengthOf(kept) + BAR_FRAME + MIN_BAR > width)
+    kept.splice(kept.indexOf(lightest(kept)), 1);
+  const bar = drawBar(view, width - lengthOf(kept) - BAR_FRAME);
+  return `${bar}${kept.map(({ text }) => text).join(GAP)}`.slice(0, Math.max(0, width));
 }
 
 /** Which plain lines to print: each round, each verdict and phase, and one a second besides. */
@@ -53,4 +45,48 @@ export class LineFilter {
     this.#printedMs = view.elapsedMs;
     return true;
   }
+}
+
+/** In the order in which they are shown. */
+function facts(view: MigrationView): Fact[] {
+  const { outcome, phase, round, wireRate, dirtyRate, estimate, verdict } = view;
+  if (outcome !== undefined) return [{ text: OUTCOME_WORDS[outcome], weight: 7 }];
+  const dirty = dirtyBytes(view);
+  const all: [number, string | false | undefined][] = [
+    [7, phase === 'precopy' && round > 0 ? `round ${round}` : phase],
+    [6, round > 0 && `${Math.floor(share(view) * 100)} %`],
+    [3, wireRate > 0 && formatRate(wireRate)],
+    [4, dirty >= 0 && `dirty ${formatSize(dirty)}`],
+    [1, dirtyRate >= 0 && `${Math.round(dirtyRate)} pages/s`],
+    [5, estimate && `suspension ~${formatDuration(estimate.expected)}`],
+    [2, verdict?.action],
+  ];
+  return all.flatMap(([weight, text]) => (text ? [{ text, weight }] : []));
+}
+
+/** What a suspension now would have to send; between two syncs the set that is being sent. */
+function dirtyBytes({ dirtyPages, round, roundPages }: MigrationView): number {
+  if (dirtyPages >= 0) return dirtyPages * PAGE_SIZE;
+  return round > 1 ? roundPages * PAGE_SIZE : -1;
+}
+
+/** Share of the running round that is sent, 0 to 1. */
+function share({ roundPages, roundSent }: MigrationView): number {
+  return roundPages === 0 ? 0 : Math.min(1, roundSent / roundPages);
+}
+
+/** Empty when there is no room for it, or nothing to fill it with. */
+function drawBar(view: MigrationView, room: number): string {
+  if (room < MIN_BAR || view.round === 0 || view.outcome !== undefined) return '';
+  const width = Math.min(room, MAX_BAR);
+  const filled = Math.round(share(view) * width);
+  return `[${'#'.repeat(filled)}${'.'.repeat(width - filled)}] `;
+}
+
+function lengthOf(kept: readonly Fact[]): number {
+  return kept.map(({ text }) => text).join(GAP).length;
+}
+
+function lightest(kept: readonly Fact[]): Fact {
+  return kept.reduce((least, fact) => (fact.weight < least.weight ? fact : least));
 }

@@ -17,6 +17,7 @@ export class Registry<Session extends Shown> {
   readonly #watchers = new Map<string, Set<(view: MigrationView) => void>>();
   readonly #notifying = new Map<string, NodeJS.Timeout>();
   readonly #ended: Record<string, number> = {};
+  readonly #counted = new WeakSet<Session>();
 
   add(session: Session): void {
     this.#sessions.push(session);
@@ -61,9 +62,11 @@ export class Registry<Session extends Shown> {
   /** A session tells that something about it is new. */
   changed(session: Session): void {
     const { id } = session;
-    const ended = session.view().phase === 'ended';
-    if (ended) {
-      const outcome = session.view().outcome ?? 'failed';
+    // A connection that never became a migration has no place here.
+    if (!this.#sessions.includes(session) || this.#counted.has(session)) return;
+    const { phase, outcome = 'failed' } = session.view();
+    if (phase === 'ended') {
+      this.#counted.add(session);
       this.#ended[outcome] = (this.#ended[outcome] ?? 0) + 1;
       clearTimeout(this.#notifying.get(id));
       this.#notify(session);

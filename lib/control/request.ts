@@ -1,11 +1,11 @@
 import path from 'node:path';
 import { GodwitError } from '../errors.ts';
-import { policyLimits } from '../precopy/limits.ts';
+import { type PolicyName, policyLimits } from '../precopy/limits.ts';
 import type { PolicyLimits } from '../precopy/stats.ts';
 import { isGuestName, MAX_CHANNELS } from '../wire/handshake.ts';
 import type { LimitsPatch, MigrationRequest } from './view.ts';
 
-/** Cap on the stream, bytes per second: below it a page batch takes too long to be steered by. */
+/** Of the cap on the stream, bytes per second: below it a page batch takes too long to be steered. */
 export const BANDWIDTH_RANGE = { min: 1e6, max: 1e12 };
 
 const LIMIT_FIELDS = [
@@ -38,7 +38,7 @@ export function parseMigrationRequest(body: unknown): MigrationRequest {
   if (!/^[\w.:%-]{1,255}$/.test(host)) throw refuse('host', 'is a host name or an address');
   const policy = oneOf(fields, 'policy', ['contract', 'xen', 'custom'] as const, 'contract');
   const limits = limitsOf(fields.limits ?? {});
-  policyLimits(policy, limits); // refuses what the policy does not allow
+  checkLimits(policy, limits);
   const request: MigrationRequest = {
     guest,
     host,
@@ -78,6 +78,16 @@ export function parseLimitsPatch(body: unknown): LimitsPatch {
   if (bandwidth === undefined) return patch;
   if (bandwidth === null) return { ...patch, bandwidth };
   return { ...patch, bandwidth: number(fields, 'bandwidth', BANDWIDTH_RANGE)! };
+}
+
+/** Ranges, and what the policy allows. @throws GodwitError bad-option */
+function checkLimits(policy: PolicyName, limits: Partial<PolicyLimits>): void {
+  try {
+    policyLimits(policy, limits);
+  } catch (error) {
+    if (!(error instanceof GodwitError)) throw error;
+    throw new GodwitError(error.code, `limits: ${error.message}`);
+  }
 }
 
 /** Shapes only; ranges are the policy's business. */

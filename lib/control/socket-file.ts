@@ -12,7 +12,8 @@ export async function claimSocket(file: string): Promise<void> {
   makePrivateDirectory(path.dirname(file));
   const found = fs.lstatSync(file, { throwIfNoEntry: false });
   if (found === undefined) return;
-  if (!found.isSocket()) throw refuse(`${file} exists and is not a socket; choose another --socket`);
+  if (!found.isSocket())
+    throw refuse(`${file} exists and is not a socket; choose another --socket`);
   if (await answers(file))
     throw refuse(`another daemon serves the control socket ${file}; stop it or choose --socket`);
   fs.rmSync(file, { force: true });

@@ -16,14 +16,15 @@ const SECOND = 1000;
 const HOUR = 3600 * SECOND;
 
 /** Option names and ranges, both ends included. */
-const DURATIONS: Record<DurationField, { option: string; min: number; max: number }> = {
-  // Below 10 ms the handover alone takes longer; above an hour it is no live migration.
-  maxSuspendMs: { option: '--max-suspend-time', min: 10, max: HOUR },
-  timeoutMs: { option: '--timeout', min: SECOND, max: 7 * 24 * HOUR },
-  pauseBelowMs: { option: '--pause-below', min: 1, max: HOUR },
-  abortAboveMs: { option: '--abort-above', min: 10, max: HOUR },
-};
-const COUNTS = {
+export const LIMIT_DURATIONS: Record<DurationField, { option: string; min: number; max: number }> =
+  {
+    // Below 10 ms the handover alone takes longer; above an hour it is no live migration.
+    maxSuspendMs: { option: '--max-suspend-time', min: 10, max: HOUR },
+    timeoutMs: { option: '--timeout', min: SECOND, max: 7 * 24 * HOUR },
+    pauseBelowMs: { option: '--pause-below', min: 1, max: HOUR },
+    abortAboveMs: { option: '--abort-above', min: 10, max: HOUR },
+  };
+export const LIMIT_COUNTS = {
   maxIters: { option: '--max-iters', min: 1, max: 10_000 },
   minRemaining: { option: '--min-remaining', min: 0, max: 2 ** 32 },
 } as const;
@@ -81,12 +82,12 @@ function checkField(policy: PolicyName, field: keyof PolicyLimits, value: unknow
     throw refused(`${option} must be workload or completion, not ${JSON.stringify(value)}`);
   }
   if (field === 'maxIters' || field === 'minRemaining') {
-    const { min, max } = COUNTS[field];
+    const { min, max } = LIMIT_COUNTS[field];
     if (Number.isInteger(value) && Number(value) >= min && Number(value) <= max) return;
     throw refused(`${option} must be a whole number from ${min} to ${max}, not ${value}`);
   }
   if (value === null) return;
-  const { min, max } = DURATIONS[field];
+  const { min, max } = LIMIT_DURATIONS[field];
   if (typeof value === 'number' && value >= min && value <= max) return;
   const range = `${formatDuration(min)} to ${formatDuration(max)}`;
   const got = Number.isFinite(value) ? formatDuration(Number(value)) : JSON.stringify(value);
@@ -101,7 +102,7 @@ function checkTogether(policy: PolicyName, limits: PolicyLimits): void {
   if (pauseBelowMs === undefined) return;
   const atMost = (option: string, ms: number | undefined) => {
     if (ms === undefined || pauseBelowMs <= ms) return;
-    const allowed = `${formatDuration(DURATIONS.pauseBelowMs.min)} to ${formatDuration(ms)}`;
+    const allowed = `${formatDuration(LIMIT_DURATIONS.pauseBelowMs.min)} to ${formatDuration(ms)}`;
     throw refused(
       `--pause-below is ${formatDuration(pauseBelowMs)}, but ${option} allows only ${allowed}`,
     );
@@ -112,8 +113,8 @@ function checkTogether(policy: PolicyName, limits: PolicyLimits): void {
 
 function optionOf(field: keyof PolicyLimits): string {
   if (field === 'prefer') return '--prefer';
-  if (field === 'maxIters' || field === 'minRemaining') return COUNTS[field].option;
-  return DURATIONS[field].option;
+  if (field === 'maxIters' || field === 'minRemaining') return LIMIT_COUNTS[field].option;
+  return LIMIT_DURATIONS[field].option;
 }
 
 function refused(message: string): GodwitError {

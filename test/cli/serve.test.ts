@@ -1,0 +1,80 @@
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { EXIT } from '../../lib/control/view.ts';
+import { type Running, run, start } from './run.ts';
+
+/** Both daemons as processes: their start, their end, and what is left of them. */
+
+let dir = '';
+const daemons: Running[] = [];
+
+beforeEach(() => {
+  dir = fs.mkdtempSync(path.join(os.tmpdir(), 'godwit-serve-'));
+});
+
+afterEach(async () => {
+  for (const { child, ended } of daemons.splice(0)) {
+    if (child.exitCode === null) child.kill('SIGKILL');
+    await ended;
+  }
+  fs.rmSync(dir, { recursive: true });
+});
+
+async function serve(agent: 'agent-send' | 'agent-recv') {
+  const socket = path.join(dir, `${agent}.sock`);
+  const paths = ['--socket', socket, '--state-dir', dir, '--guest-dir', path.join(dir, 'guests')];
+  const listen = agent === 'agent-recv' ? ['--listen', '127.0.0.1:0'] : [];
+  const args = ['serve', ...paths, ...listen];
+  const daemon = start(agent, args);
+  daemons.push(daemon);
+  await daemon.saw('ready');
+  return { daemon, socket, args };
+}
+
+const agents = ['agent-send', 'agent-recv'] as const;
+
+test.each(agents.flatMap((agent) => [[agent, 'SIGTERM'] as const, [agent, 'SIGINT'] as const]))(
+  '%s serves until %s, which ends it cleanly',
+  async (agent, signal) => {
+    const { daemon, socket } = await serve(agent);
+    expect((await run(agent, 'list', '--socket', socket)).stdout).toBe('no migrations\n');
+    daemon.child.kill(signal);
+    const { code, stdout, stderr } = await daemon.ended;
+    expect([code, stdout]).toEqual([EXIT.completed, '']);
+    expect(stderr).toMatch(/^\d{4}-\d\d-\d\dT\S+Z info .*ready.*\n.* SIG.*\n.* stopped\n$/);
+    expect(fs.existsSync(socket)).toBe(false);
+  },
+);
+
+test.each(agents)(
+  'a second %s on the same socket is refused, the first one stays',
+  async (agent) => {
+    const { socket, args } = await serve(agent);
+    const { code, stderr } = await run(agent, ...args);
+    expect(code).toBe(EXIT.failed);
+    expect(stderr).toContain(`another daemon serves the control socket ${socket}`);
+    expect((await run(agent, 'list', '--socket', socket)).code).toBe(0);
+  },
+);
+
+test.each(agents)('%s takes the place of one that was killed', async (agent) => {
+  const { daemon, socket } = await serve(agent);
+  daemon.child.kill('SIGKILL');
+  await daemon.ended;
+  expect(fs.existsSync(socket)).toBe(true);
+  await serve(agent);
+  expect((await run(agent, 'list', '--socket', socket)).code).toBe(0);
+});
+
+test('a port in use is told in a sentence, and nothing is left behind', async () => {
+  const { daemon } = await serve('agent-recv');
+  const port = /port (\d+)/.exec(daemon.printed())![1]!;
+  const socket = path.join(dir, 'second.sock');
+  const args = ['serve', '--listen', `127.0.0.1:${port}`, '--socket', socket];
+  const { code, stderr } = await run('agent-recv', ...args, '--guest-dir', dir, '--state-dir', dir);
+  expect(code).toBe(EXIT.failed);
+  expect(stderr).toContain(`cannot listen on 127.0.0.1 port ${port}: EADDRINUSE (listen-failed)`);
+  expect(fs.existsSync(socket)).toBe(false);
+});

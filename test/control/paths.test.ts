@@ -1,0 +1,45 @@
+import { afterEach, expect, test, vi } from 'vitest';
+import { defaultPaths } from '../../lib/control/paths.ts';
+
+afterEach(() => {
+  vi.unstubAllEnvs();
+  vi.restoreAllMocks();
+});
+
+function as(uid: number, env: Record<string, string> = {}): void {
+  vi.spyOn(process, 'getuid').mockReturnValue(uid);
+  const names = ['GODWIT_SEND_SOCKET', 'GODWIT_RECV_SOCKET', 'XDG_RUNTIME_DIR', 'HOME', 'TMPDIR'];
+  for (const name of names) vi.stubEnv(name, env[name]);
+}
+
+test('root uses the places of the system', () => {
+  as(0);
+  expect(defaultPaths('agent-send')).toEqual({
+    socket: '/run/godwit/agent-send.sock',
+    stateDir: '/var/lib/godwit/agent-send',
+    guestDir: '/run/godwit/guests',
+  });
+});
+
+test('anybody else uses their own', () => {
+  as(1000, { XDG_RUNTIME_DIR: '/run/user/1000', HOME: '/home/ann' });
+  expect(defaultPaths('agent-recv')).toEqual({
+    socket: '/run/user/1000/godwit/agent-recv.sock',
+    stateDir: '/home/ann/.local/state/godwit/agent-recv',
+    guestDir: '/run/user/1000/godwit/guests-received',
+  });
+  as(1000, { HOME: '/home/ann' });
+  expect(defaultPaths('agent-recv').socket).toBe('/tmp/godwit-1000/agent-recv.sock');
+});
+
+test('on one host the two agents share nothing', () => {
+  as(0);
+  const [send, recv] = [defaultPaths('agent-send'), defaultPaths('agent-recv')];
+  expect(new Set([...Object.values(send), ...Object.values(recv)]).size).toBe(6);
+});
+
+test('each agent has its variable for the socket; an empty one does not count', () => {
+  as(0, { GODWIT_SEND_SOCKET: '/x/send.sock', GODWIT_RECV_SOCKET: '' });
+  expect(defaultPaths('agent-send').socket).toBe('/x/send.sock');
+  expect(defaultPaths('agent-recv').socket).toBe('/run/godwit/agent-recv.sock');
+});
