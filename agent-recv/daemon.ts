@@ -1,4 +1,6 @@
+import { mkdir } from 'node:fs/promises';
 import net from 'node:net';
+import path from 'node:path';
 import type { AgentBackend } from '../lib/control/backend.ts';
 import { log } from '../lib/control/log.ts';
 import { Registry } from '../lib/control/registry.ts';
@@ -100,8 +102,10 @@ export class RecvDaemon implements AgentBackend {
         `this receiver has no hypervisor "${description.hypervisor}"`,
       );
     this.#checkMemory(session, bytes);
-    const { guestDir: dir, ramDir } = this.#options;
-    return startSimulatedDestination({ dir, ramDir, description });
+    const { guestDir: dir, ramDir, stateDir } = this.#options;
+    await mkdir(stateDir, { recursive: true, mode: 0o700 });
+    const logFile = path.join(stateDir, `${description.name}.log`);
+    return startSimulatedDestination({ dir, ramDir, description, logFile });
   }
 
   /** Memory that is promised to other migrations and not filled yet is not free. */

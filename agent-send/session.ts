@@ -10,7 +10,7 @@ import {
   sourceStep,
   startSource,
 } from '../lib/handover/source-machine.ts';
-import { GuestLayout, PAGE_SIZE } from '../lib/memory/guest-layout.ts';
+import { CHUNK_SIZE, GuestLayout, PAGE_SIZE } from '../lib/memory/guest-layout.ts';
 import { totalsSince } from '../lib/pages/counters.ts';
 import { PageHash } from '../lib/pages/hash.ts';
 import { SendPool } from '../lib/pages/send-pool.ts';
@@ -83,6 +83,7 @@ export class SendSession {
   #decision: PrecopyResult | undefined;
   #hash = new PageHash(randomBytes(8).readBigUInt64LE());
   #verifyRate = 0;
+  #compression: MigrationRequest['compression'] = 'off';
 
   /** Takes over the guest, which is closed at the end of `run`. @throws GodwitError bad-option */
   constructor(request: MigrationRequest, guest: SourceGuest, context: SessionContext) {
@@ -189,6 +190,12 @@ export class SendSession {
     checkWelcome(hello, welcome);
     this.#tracker.channels = welcome.limits.channels;
     this.#tracker.window = welcome.limits.window;
+    this.#compression = welcome.features.includes('zstd') ? this.request.compression : 'off';
+    if (welcome.limits.batchPayload < CHUNK_SIZE)
+      throw new GodwitError(
+        'bad-message',
+        `the receiver takes batches of ${welcome.limits.batchPayload} bytes; a chunk needs ${CHUNK_SIZE}`,
+      );
   }
 
   async #offer(): Promise<void> {
@@ -219,7 +226,7 @@ export class SendSession {
       layout: this.#layout,
       memory: this.#guest.memory,
       window,
-      compression: this.request.compression,
+      compression: this.#compression,
       bandwidth: this.#tracker.bandwidth,
       onFailure: (error) => this.#abort(error),
     });
@@ -424,7 +431,6 @@ export class SendSession {
         this.request.verify && this.#verifyRate > 0
           ? ((totalPages * PAGE_SIZE) / this.#verifyRate) * 1000
           : 0,
-      journalMs: 0,
     };
   }
 

@@ -1,8 +1,9 @@
 import path from 'node:path';
 import { GodwitError } from '../errors.ts';
+import { GUEST_NAME_RULE, isGuestName } from '../guest/guest.ts';
 import { type PolicyName, policyLimits } from '../precopy/limits.ts';
 import type { PolicyLimits } from '../precopy/stats.ts';
-import { isGuestName, MAX_CHANNELS } from '../wire/handshake.ts';
+import { MAX_CHANNELS } from '../wire/handshake.ts';
 import type { LimitsPatch, MigrationRequest } from './view.ts';
 
 /** Of the cap on the stream, bytes per second: below it a page batch takes too long to be steered. */
@@ -30,10 +31,7 @@ export function parseMigrationRequest(body: unknown): MigrationRequest {
   ]);
   const guest = text(fields, 'guest');
   if (!isGuestName(guest))
-    throw refuse(
-      'guest',
-      'has 1 to 64 characters out of A-Z a-z 0-9 . _ - and starts with none of . -',
-    );
+    throw refuse('guest', `cannot be ${JSON.stringify(guest.slice(0, 80))}: ${GUEST_NAME_RULE}`);
   const host = text(fields, 'host');
   if (!/^[\w.:%-]{1,255}$/.test(host)) throw refuse('host', 'is a host name or an address');
   const policy = oneOf(fields, 'policy', ['contract', 'xen', 'custom'] as const, 'contract');

@@ -21,8 +21,6 @@ export interface SuspensionCosts {
   readonly loadMs: number;
   /** Re-reading all destination memory; 0 unless asked for. */
   readonly verifyMs: number;
-  /** Journal records that must be durable before the guest runs. */
-  readonly journalMs: number;
   readonly resumeMs: number;
 }
 
@@ -45,7 +43,6 @@ export function fixedCostMs(costs: SuspensionCosts, drainRate: number): number {
     (costs.deviceStateBytes / drainRate) * 1000 +
     costs.loadMs +
     costs.verifyMs +
-    costs.journalMs +
     costs.resumeMs
   );
 }

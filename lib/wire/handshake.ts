@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { GodwitError } from '../errors.ts';
+import { GUEST_NAME_RULE, isGuestName } from '../guest/guest.ts';
 import { GuestLayout, PAGE_SIZE } from '../memory/guest-layout.ts';
 import { WIRE_VERSION } from './frame.ts';
 import { kindOf } from './kinds.ts';
@@ -14,7 +15,6 @@ export const MAX_BATCH_PAYLOAD = kindOf('PageBatch').payload;
 /** Bytes of the secret that binds data connections to their session. */
 export const SECRET_SIZE = 16;
 
-const GUEST_NAME = /^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$/;
 const MIGRATION_ID = /^[0-9a-f]{16}$/;
 
 /** What this program can do, before it has met a peer. */
@@ -86,11 +86,6 @@ export function checkWelcome(hello: Hello, welcome: Welcome): void {
       throw badMessage(`the receiver chose ${name} ${limits[name]} of ${hello.limits[name]}`);
 }
 
-/** The rule of WIRE.md for guest names, which also end up in paths. */
-export function isGuestName(name: string): boolean {
-  return GUEST_NAME.test(name);
-}
-
 /**
  * Checks what can be checked about an offer without knowing the host.
  * @returns the guest's layout
@@ -99,10 +94,7 @@ export function isGuestName(name: string): boolean {
 export function checkGuestOffer(offer: GuestOffer): GuestLayout {
   if (!MIGRATION_ID.test(offer.migration))
     throw badMessage('a migration id has 16 lower-case hexadecimal digits');
-  if (!isGuestName(offer.guest))
-    throw badMessage(
-      'a guest name has 1 to 64 characters out of A-Z a-z 0-9 . _ - and does not start with . or -',
-    );
+  if (!isGuestName(offer.guest)) throw badMessage(GUEST_NAME_RULE);
   if (offer.pageSize !== PAGE_SIZE)
     throw badMessage(`page size ${offer.pageSize}; only ${PAGE_SIZE} is supported`);
   return new GuestLayout(offer.regions);

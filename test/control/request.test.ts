@@ -35,7 +35,7 @@ test.each([
   [{ guest: undefined }, 'guest'],
   [{ guest: '../vm1' }, 'guest'],
   [{ guest: '-vm1' }, 'guest'],
-  [{ guest: 'x'.repeat(65) }, 'guest has 1 to 64 characters'],
+  [{ guest: 'x'.repeat(65) }, 'a guest name has 1 to 64 characters'],
   [{ guest: 7 }, 'guest'],
   [{ host: '' }, 'host'],
   [{ host: 'host b' }, 'host'],

@@ -6,6 +6,7 @@ import os from 'node:os';
 import path from 'node:path';
 import zlib from 'node:zlib';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { ControlClient } from '../../lib/guest/simulated/control-client.ts';
 import { FakeSender, fakeReceiver, hash, PAGES } from './fake-peers.ts';
 import { Hosts, until } from './hosts.ts';
 
@@ -160,6 +161,20 @@ test('a source hypervisor that dies in the middle', async () => {
   expect(await hosts.ended(id)).toMatchObject({ outcome: 'failed', code: 'guest-died' });
   await hosts.mustBeGoneFrom('destination');
   hosts.mustLive();
+  await hosts.end();
+});
+
+test('a guest that does not run is not moved', async () => {
+  const hosts = await Hosts.start();
+  await hosts.boot();
+  const guest = await ControlClient.connect(path.join(hosts.sourceDir, 'vm1.sock'), 'vm1');
+  await guest.execute('stop');
+  const { code, stderr } = await hosts.run(['migrate', 'vm1', hosts.target]);
+  expect(code).toBe(1);
+  expect(stderr).toMatch(/guest vm1 is paused; only a running guest can be moved/);
+  await guest.execute('cont');
+  guest.close();
+  expect(await hosts.migrate('--max-suspend-time', '5s')).toMatchObject({ exit: 0 });
   await hosts.end();
 });
 

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import path from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { Hosts } from './hosts.ts';
+import { Hosts, until } from './hosts.ts';
 
 let hosts: Hosts;
 beforeEach(async () => {
@@ -84,6 +84,28 @@ test('a missed suspension limit rolls back and says what would have been enough'
   );
   // The deadline keeps room, so that even a late machine resumes the guest within the limit.
   expect(view.suspension!.guestMs).toBeLessThanOrEqual(150);
+  await hosts.mustRunAt('source');
+  await hosts.mustBeGoneFrom('destination');
+  expect(await hosts.migrate('--max-suspend-time', '5s')).toMatchObject({ exit: 0 });
+  await hosts.mustRunAt('destination');
+});
+
+test('a cancel in stop-and-copy resumes the guest', async () => {
+  await hosts.boot(BUSY);
+  // Finishing matters more, so no deadline ends the suspension before the cancel does.
+  const id = await hosts.begin(
+    '--bandwidth',
+    '2MB/s',
+    '--no-compression',
+    '--prefer',
+    'completion',
+  );
+  await hosts.run(['cutover', id]);
+  await until(async () => (await hosts.view(id)).phase === 'stop-and-copy', 'the guest stands');
+  const late = await hosts.run(['set', id, '--timeout', '1m']);
+  expect(late).toMatchObject({ code: 1, stderr: expect.stringContaining('too-late') });
+  expect((await hosts.run(['cancel', id])).code).toBe(0);
+  expect(await hosts.ended(id)).toMatchObject({ outcome: 'cancelled' });
   await hosts.mustRunAt('source');
   await hosts.mustBeGoneFrom('destination');
   expect(await hosts.migrate('--max-suspend-time', '5s')).toMatchObject({ exit: 0 });

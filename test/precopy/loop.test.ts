@@ -213,7 +213,6 @@ test('an engine that fails ends the loop with its own error, and leaves no timer
       deviceStateBytes: 0,
       loadMs: 0,
       verifyMs: 0,
-      journalMs: 0,
       resumeMs: 0,
     }),
     cancel: new AbortController().signal,

@@ -134,8 +134,7 @@ const COSTS: SuspensionCosts = {
   deviceStateBytes: 64 * 1024,
   loadMs: 1,
   verifyMs: 0,
-  journalMs: 2,
-  resumeMs: 1,
+  resumeMs: 3,
 };
 export const MIB = 256; // pages
 

@@ -1,12 +1,12 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { isGuestName } from '../../lib/guest/guest.ts';
 import {
   checkAccept,
   checkGuestOffer,
   checkWelcome,
   chooseWelcome,
   helloMessage,
-  isGuestName,
   ownTerms,
   type Terms,
 } from '../../lib/wire/handshake.ts';

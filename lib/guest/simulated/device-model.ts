@@ -1,6 +1,6 @@
 import { GodwitError } from '../../errors.ts';
 import { PAGE_SIZE } from '../../memory/guest-layout.ts';
-import type { GuestDescription } from '../guest.ts';
+import { GUEST_NAME_RULE, type GuestDescription, isGuestName } from '../guest.ts';
 
 export const HYPERVISOR = 'simulated';
 export const MAX_VCPUS = 16;
@@ -14,11 +14,8 @@ export interface Shape {
 
 /** As an operator may name a guest: it becomes part of file names. */
 export function requireGuestName(name: string, option: string): string {
-  if (/^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/.test(name)) return name;
-  throw new GodwitError(
-    'bad-option',
-    `${option} cannot be "${name}": a guest name has 1 to 63 letters, digits, ".", "_" or "-"`,
-  );
+  if (isGuestName(name)) return name;
+  throw new GodwitError('bad-option', `${option} cannot be "${name}": ${GUEST_NAME_RULE}`);
 }
 
 export function describe({ name, memory, vcpus }: Shape): GuestDescription {

@@ -9,7 +9,7 @@ import { endVmm, type VmmRemains } from './vmm-end.ts';
 
 /**
  * The simulated guest of this name, for migrating it away.
- * @throws GodwitError unknown-guest, naming the guests there are
+ * @throws GodwitError unknown-guest, naming the guests there are; guest-not-running
  */
 export async function connectSimulatedSource(dir: string, name: string): Promise<SourceGuest> {
   const socket = socketPath(dir, name);
@@ -22,6 +22,12 @@ export async function connectSimulatedSource(dir: string, name: string): Promise
     throw new GodwitError('unknown-guest', `no simulated guest "${name}"; ${known}`, { cause });
   }
   const answer = await client.execute<GuestAnswer>('query-guest');
+  if (answer.status !== 'running') {
+    client.close();
+    // Moving a guest that somebody stopped would start it at the other end.
+    const text = `guest ${name} is ${answer.status}; only a running guest can be moved`;
+    throw new GodwitError('guest-not-running', text);
+  }
   return new SimulatedSource(client, answer.description, { ...answer, socket });
 }
 
@@ -34,7 +40,10 @@ export async function simulatedGuestNames(dir: string): Promise<string[]> {
     .sort();
 }
 
-type GuestAnswer = Omit<VmmRemains, 'socket'> & { readonly description: GuestDescription };
+type GuestAnswer = Omit<VmmRemains, 'socket'> & {
+  readonly description: GuestDescription;
+  readonly status: string;
+};
 
 class SimulatedSource implements SourceGuest {
   readonly description: GuestDescription;
