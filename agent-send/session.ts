@@ -29,6 +29,7 @@ import { checkAccept, checkWelcome, helloMessage } from '../lib/wire/handshake.t
 import type { Accept, Closed, Welcome } from '../lib/wire/messages.ts';
 import { sendTerms } from '../lib/wire/terms.ts';
 
+import { suspensionCosts } from './costs.ts';
 import { MemoryRounds } from './rounds.ts';
 import { Suspension } from './suspension.ts';
 import { Tracker } from './tracker.ts';
@@ -39,12 +40,6 @@ const CLOSED_TIMEOUT_MS = 5000;
 const STALL_FACTOR = 6;
 /** Bytes of device state in one frame. */
 const DEVICE_STATE_PART = 1 << 20;
-/** A simulated or small guest's device state, before the real one is known, bytes. */
-const TYPICAL_DEVICE_STATE = 128 << 10;
-/** Parts of the suspension that nobody has measured before it: typical on one host, ms. */
-const TYPICAL = { suspendMs: 4, loadMs: 4, resumeMs: 4 } as const;
-/** Bytes of hash table that a worker digests in a millisecond. */
-const DIGEST_BYTES_PER_MS = 2e6;
 
 export interface SessionContext {
   readonly channels: number;
@@ -420,18 +415,13 @@ export class SendSession {
   // ---- figures -----------------------------------------------------------
 
   #costs(): SuspensionCosts {
-    const { totalPages } = this.#layout;
-    return {
-      ...TYPICAL,
-      suspendMs: TYPICAL.suspendMs + (this.#rounds?.lastSyncMs ?? 0),
-      digestMs: (totalPages * 8) / this.#tracker.channels / DIGEST_BYTES_PER_MS,
+    return suspensionCosts({
+      totalPages: this.#layout.totalPages,
+      channels: this.#tracker.channels,
+      syncMs: this.#rounds?.lastSyncMs ?? 0,
       roundTripMs: this.#roundTripMs(),
-      deviceStateBytes: TYPICAL_DEVICE_STATE,
-      verifyMs:
-        this.request.verify && this.#verifyRate > 0
-          ? ((totalPages * PAGE_SIZE) / this.#verifyRate) * 1000
-          : 0,
-    };
+      verifyRate: this.request.verify ? this.#verifyRate : 0,
+    });
   }
 
   #roundTripMs(): number {
