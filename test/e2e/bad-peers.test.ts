@@ -7,6 +7,11 @@ import path from 'node:path';
 import zlib from 'node:zlib';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { ControlClient } from '../../lib/guest/simulated/control-client.ts';
+import { encodeBody } from '../../lib/wire/codec.ts';
+import { frameHead } from '../../lib/wire/frame.ts';
+import { helloMessage } from '../../lib/wire/handshake.ts';
+import { kindOf } from '../../lib/wire/kinds.ts';
+import { sendTerms } from '../../lib/wire/terms.ts';
 import { FakeSender, fakeReceiver, hash, PAGES } from './fake-peers.ts';
 import { Hosts, until } from './hosts.ts';
 
@@ -275,6 +280,30 @@ describe('what a receiver meets', () => {
     socket.write(header);
     await closed;
     await until(() => hosts.recv.log.includes('Hello'), 'the log names it');
+  });
+
+  const sayHello = async (sequence: number, versions: [number, number]) => {
+    const hello = helloMessage(sendTerms(1));
+    const [minVersion, maxVersion] = versions;
+    const body = encodeBody('Hello', { ...hello, minVersion, maxVersion });
+    const socket = net.connect(hosts.port, '127.0.0.1');
+    const closed = new Promise((resolve) => socket.on('close', resolve));
+    socket.resume();
+    socket.write(frameHead(kindOf('Hello'), sequence, body, 0));
+    await closed;
+  };
+
+  test('a frame out of order', async () => {
+    await sayHello(5, [1, 1]);
+    await until(() => hosts.recv.log.includes('frame 5 where frame 0 was due'), 'the log names it');
+  });
+
+  test('a sender of another protocol version', async () => {
+    await sayHello(0, [7, 9]);
+    await until(
+      () => hosts.recv.log.includes('the sender speaks versions 7 to 9, the receiver version 1'),
+      'the log names both',
+    );
   });
 
   test('a page that is not what its hash says', async () => {
