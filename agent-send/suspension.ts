@@ -6,7 +6,7 @@ import { formatDuration } from '../lib/units.ts';
  * Kept free of the limit for what follows commit: Commit's way to the destination, waking the
  * vCPUs, and threads that are scheduled late.
  */
-const RESERVE_MS = 20;
+const RESERVE_MS = 30;
 const RESERVE_ROUND_TRIPS = 2;
 /** The reserve never takes more than this share of the limit. */
 const RESERVE_SHARE = 1 / 3;
