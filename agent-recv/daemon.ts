@@ -1,11 +1,9 @@
 import { mkdir } from 'node:fs/promises';
 import net from 'node:net';
 import path from 'node:path';
-import type { AgentBackend } from '../lib/control/backend.ts';
+import { Agent } from '../lib/control/agent.ts';
 import { log } from '../lib/control/log.ts';
-import { Registry } from '../lib/control/registry.ts';
 import { ControlServer } from '../lib/control/server.ts';
-import type { MigrationView } from '../lib/control/view.ts';
 import { GodwitError } from '../lib/errors.ts';
 import type { DestinationGuest, GuestDescription } from '../lib/guest/guest.ts';
 import { startSimulatedDestination } from '../lib/guest/simulated/destination.ts';
@@ -17,15 +15,15 @@ import { ReceiveSession } from './session.ts';
 const HOST_RESERVE = 256 << 20;
 
 /** The receiving daemon: takes guests from senders that connect. */
-export class RecvDaemon implements AgentBackend {
-  readonly role = 'receive';
+export class RecvDaemon extends Agent<ReceiveSession> {
+  override readonly role = 'receive';
   readonly #options: RecvDaemonOptions;
-  readonly #registry = new Registry<ReceiveSession>();
   /** Every open connection, whether or not it has made an offer. */
   readonly #sessions = new Set<ReceiveSession>();
   readonly #server = net.createServer((socket) => this.#connected(socket));
 
   constructor(options: RecvDaemonOptions) {
+    super();
     this.#options = options;
   }
 
@@ -41,28 +39,6 @@ export class RecvDaemon implements AgentBackend {
         resolve(this.#server.address() as net.AddressInfo),
       );
     });
-  }
-
-  list(): MigrationView[] {
-    return this.#registry.views();
-  }
-
-  show(id: string): MigrationView {
-    return this.#registry.find(id).view();
-  }
-
-  cancel(id: string): MigrationView {
-    const session = this.#registry.find(id);
-    session.cancel();
-    return session.view();
-  }
-
-  watch(id: string, listener: (view: MigrationView) => void): () => void {
-    return this.#registry.watch(this.#registry.find(id).id, listener);
-  }
-
-  totals(): Readonly<Record<string, number>> {
-    return this.#registry.totals();
   }
 
   /** Gives up what does not run here yet and waits until everything has ended. */
@@ -81,7 +57,7 @@ export class RecvDaemon implements AgentBackend {
       dataPorts,
       peerTimeoutMs,
       startGuest: (description, bytes) => this.#startGuest(session, description, bytes),
-      onChange: () => this.#registry.changed(session),
+      onChange: () => this.registry.changed(session),
       log: (level, text) => log(level, text, session.id || session.peer),
     });
     this.#sessions.add(session);
@@ -93,9 +69,9 @@ export class RecvDaemon implements AgentBackend {
     description: GuestDescription,
     bytes: number,
   ): Promise<DestinationGuest> {
-    if (this.#registry.tryFind(session.id))
+    if (this.registry.tryFind(session.id))
       throw new GodwitError('bad-message', `migration ${session.id} is known here already`);
-    this.#registry.add(session);
+    this.registry.add(session);
     if (description.hypervisor !== 'simulated')
       throw new GodwitError(
         'hypervisor-failed',

@@ -1,7 +1,7 @@
 import fs from 'node:fs';
+import { Agent } from '../lib/control/agent.ts';
 import type { SenderBackend } from '../lib/control/backend.ts';
 import { log } from '../lib/control/log.ts';
-import { Registry } from '../lib/control/registry.ts';
 import { ControlServer } from '../lib/control/server.ts';
 import type {
   GuestView,
@@ -17,16 +17,16 @@ import type { SendDaemonOptions } from './options.ts';
 import { SendSession } from './session.ts';
 
 /** The sending daemon: starts migrations and shows them. */
-export class SendDaemon implements SenderBackend {
-  readonly role = 'send';
+export class SendDaemon extends Agent<SendSession> implements SenderBackend {
+  override readonly role = 'send';
   readonly #options: SendDaemonOptions;
-  readonly #registry = new Registry<SendSession>();
   readonly #running = new Set<Promise<void>>();
   /** Names of guests that are being migrated. */
   readonly #busy = new Set<string>();
   #stopping = false;
 
   constructor(options: SendDaemonOptions) {
+    super();
     this.#options = options;
   }
 
@@ -40,7 +40,7 @@ export class SendDaemon implements SenderBackend {
     try {
       const guest = await connectSimulatedSource(this.#options.guestDir, name);
       const session = this.#open(request, guest);
-      this.#registry.add(session);
+      this.registry.add(session);
       const run = session.run().finally(() => {
         this.#busy.delete(name);
         this.#running.delete(run);
@@ -62,7 +62,7 @@ export class SendDaemon implements SenderBackend {
         connectTimeoutMs,
         ledger: (id) =>
           new LedgerWriter(ledgerFile(stateDir, id), (error) => log('warn', error.message, id)),
-        onChange: (session) => this.#registry.changed(session),
+        onChange: (session) => this.registry.changed(session),
         log: (level, text, session) => log(level, text, `${session.id} ${request.guest}`),
       });
     } catch (error) {
@@ -71,38 +71,12 @@ export class SendDaemon implements SenderBackend {
     }
   }
 
-  list(): MigrationView[] {
-    return this.#registry.views();
-  }
-
-  show(id: string): MigrationView {
-    return this.#registry.find(id).view();
-  }
-
-  cancel(id: string): MigrationView {
-    const session = this.#registry.find(id);
-    session.cancel();
-    return session.view();
-  }
-
   change(id: string, patch: LimitsPatch): MigrationView {
-    const session = this.#registry.find(id);
-    session.change(patch);
-    return session.view();
+    return this.act(id, (session) => session.change(patch));
   }
 
   cutover(id: string): MigrationView {
-    const session = this.#registry.find(id);
-    session.cutover();
-    return session.view();
-  }
-
-  watch(id: string, listener: (view: MigrationView) => void): () => void {
-    return this.#registry.watch(this.#registry.find(id).id, listener);
-  }
-
-  totals(): Readonly<Record<string, number>> {
-    return this.#registry.totals();
+    return this.act(id, (session) => session.cutover());
   }
 
   async guests(): Promise<GuestView[]> {
@@ -127,7 +101,7 @@ export class SendDaemon implements SenderBackend {
   }
 
   ledgerFile(id: string): string {
-    const known = this.#registry.tryFind(id)?.id;
+    const known = this.registry.tryFind(id)?.id;
     const { stateDir } = this.#options;
     if (known) return ledgerFile(stateDir, known);
     // Of an earlier run of the daemon: by a prefix that only one ledger has.
@@ -143,7 +117,7 @@ export class SendDaemon implements SenderBackend {
   async stop(): Promise<void> {
     this.#stopping = true;
     const error = new GodwitError('shutting-down', 'agent-send was told to stop');
-    for (const session of this.#registry.all()) if (session.cancellable) session.cancel(error);
+    for (const session of this.registry.all()) if (session.cancellable) session.cancel(error);
     await Promise.all(this.#running);
   }
 }
