@@ -1,7 +1,7 @@
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import { describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { GuestLayout, PAGE_SIZE } from '../../lib/memory/guest-layout.ts';
 import { GuestMemory } from '../../lib/memory/guest-memory.ts';
 
@@ -34,8 +34,13 @@ describe('a layout', () => {
 });
 
 describe('guest memory in files', () => {
-  const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'godwit-memory-'));
-  const file = path.join(dir, 'ram');
+  let dir: string;
+  let file: string;
+  beforeAll(() => {
+    dir = fs.mkdtempSync(path.join(os.tmpdir(), 'godwit-memory-'));
+    file = path.join(dir, 'ram');
+  });
+  afterAll(() => fs.rmSync(dir, { recursive: true }));
 
   test('reads and writes by pfn, region by region', () => {
     fs.writeFileSync(file, Buffer.alloc(12 * PAGE_SIZE));
@@ -73,6 +78,5 @@ describe('guest memory in files', () => {
     expect(at('none', 1)).toThrow(/none: ENOENT/);
     fs.writeFileSync(path.join(dir, 'short'), 'x');
     expect(at('short', 1)).toThrow(/short has 1 bytes, region a needs 4096/);
-    fs.rmSync(dir, { recursive: true });
   });
 });
