@@ -28,11 +28,29 @@ export interface GuestSuspension {
 }
 
 /**
- * What a migration needs of the guest on its source. Methods reject with a GodwitError
- * (`hypervisor-failed`, `guest-died`). Nothing here retries; `close` may be called at any time and
- * more than once, and is the only cleanup.
+ * One side's copy of a guest: what the handover does to it, also after the agent was restarted.
+ * Methods reject with a GodwitError (`hypervisor-failed`, `guest-died`).
  */
-export interface SourceGuest {
+export interface GuestCopy {
+  /** Finds the copy again after a restart of the agent; opaque, see `attach`. */
+  readonly handle: string;
+  /** Resolves when no vCPU executes and no write is outstanding; harmless when none does. */
+  suspend(): Promise<void>;
+  /** Makes the guest run here; harmless when it runs already. */
+  resume(): Promise<void>;
+  /** The suspension that the guest has last come out of; waits for its first heartbeat here. */
+  suspension(): Promise<GuestSuspension | undefined>;
+  /** Ends this copy and frees its memory; harmless when it is gone. */
+  destroy(): Promise<void>;
+  /** Lets go of the hypervisor and leaves the copy as it is; may be called more than once. */
+  close(): void;
+}
+
+/**
+ * What a migration needs of the guest on its source. Nothing here retries; `close` may be called
+ * at any time and is the only cleanup.
+ */
+export interface SourceGuest extends GuestCopy {
   readonly description: GuestDescription;
   /** Where the sender's workers read pages (a hypervisor that can be read at will). */
   readonly memory: readonly RegionFile[];
@@ -42,33 +60,17 @@ export interface SourceGuest {
   syncDirtyLog(into: PageSet): Promise<void>;
   /** Stops tracking; harmless when it is not on. */
   stopDirtyLog(): Promise<void>;
-  /** Resolves when no vCPU executes and no write is outstanding. */
-  suspend(): Promise<void>;
   /** Only while suspended. */
   saveDeviceState(): Promise<Uint8Array>;
-  /** Makes the guest run again here; harmless when it runs already. */
-  resume(): Promise<void>;
-  /** The suspension that this guest has last come out of. */
-  suspension(): Promise<GuestSuspension | undefined>;
-  /** Destroys this copy of the guest and frees its memory: only after the destination runs. */
-  release(): Promise<void>;
   /** Called once when the hypervisor goes away by itself. */
   onDeath(listener: (error: Error) => void): void;
-  /** Lets go of the hypervisor and leaves the guest as it is. */
-  close(): void;
 }
 
 /** What a migration needs of the guest on its destination: a copy that never runs unless resumed. */
-export interface DestinationGuest {
+export interface DestinationGuest extends GuestCopy {
   /** Where the receiver's workers write pages. */
   readonly memory: readonly RegionFile[];
   /** After all memory is in place; the guest stays paused. */
   loadDeviceState(state: Uint8Array): Promise<void>;
-  resume(): Promise<void>;
-  /** The suspension that this guest has just come out of; waits for its first heartbeat. */
-  suspension(): Promise<GuestSuspension | undefined>;
-  /** Destroys the copy and frees its memory: only while it has never run. */
-  discard(): Promise<void>;
   onDeath(listener: (error: Error) => void): void;
-  close(): void;
 }

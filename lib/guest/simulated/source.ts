@@ -1,11 +1,11 @@
 import { readdir } from 'node:fs/promises';
 import { GodwitError } from '../../errors.ts';
 import type { PageSet } from '../../memory/page-set.ts';
-import type { GuestDescription, GuestSuspension, SourceGuest } from '../guest.ts';
+import type { GuestDescription, SourceGuest } from '../guest.ts';
 import { ControlClient } from './control-client.ts';
-import { lastSuspension } from './last-suspension.ts';
+import { type GuestAnswer, SimulatedCopy } from './copy.ts';
 import { socketPath } from './socket-claim.ts';
-import { endVmm, type VmmRemains } from './vmm-end.ts';
+import type { VmmRemains } from './vmm-end.ts';
 
 /**
  * The simulated guest of this name, for migrating it away.
@@ -40,32 +40,20 @@ export async function simulatedGuestNames(dir: string): Promise<string[]> {
     .sort();
 }
 
-type GuestAnswer = Omit<VmmRemains, 'socket'> & {
+class SimulatedSource extends SimulatedCopy implements SourceGuest {
   readonly description: GuestDescription;
-  readonly status: string;
-};
-
-class SimulatedSource implements SourceGuest {
-  readonly description: GuestDescription;
-  readonly #client: ControlClient;
-  readonly #vmm: VmmRemains;
 
   constructor(client: ControlClient, description: GuestDescription, vmm: VmmRemains) {
-    this.#client = client;
+    super(client, description.name, vmm);
     this.description = description;
-    this.#vmm = vmm;
-  }
-
-  get memory() {
-    return this.#vmm.memory;
   }
 
   async startDirtyLog(): Promise<void> {
-    await this.#client.execute('dirty-log-start');
+    await this.client.execute('dirty-log-start');
   }
 
   async syncDirtyLog(into: PageSet): Promise<void> {
-    const { bitmap } = await this.#client.execute<{ bitmap: string }>('dirty-log-sync');
+    const { bitmap } = await this.client.execute<{ bitmap: string }>('dirty-log-sync');
     const log = Buffer.from(bitmap, 'base64');
     const set = into.bytes;
     if (log.length !== set.length)
@@ -76,39 +64,8 @@ class SimulatedSource implements SourceGuest {
     for (let i = 0; i < log.length; i++) set[i]! |= log[i]!;
   }
 
-  async stopDirtyLog(): Promise<void> {
-    await this.#client.execute('dirty-log-stop');
-  }
-
-  async suspend(): Promise<void> {
-    await this.#client.execute('stop');
-  }
-
   async saveDeviceState(): Promise<Uint8Array> {
-    const { state } = await this.#client.execute<{ state: string }>('save-device-state');
+    const { state } = await this.client.execute<{ state: string }>('save-device-state');
     return Buffer.from(state, 'base64');
-  }
-
-  async resume(): Promise<void> {
-    await this.#client.execute('cont');
-  }
-
-  suspension(): Promise<GuestSuspension | undefined> {
-    return lastSuspension(this.#client);
-  }
-
-  release(): Promise<void> {
-    return endVmm(this.#client, this.#vmm);
-  }
-
-  onDeath(listener: (error: Error) => void): void {
-    const { name } = this.description;
-    this.#client.onClose(() =>
-      listener(new GodwitError('guest-died', `the VMM of guest ${name} is gone`)),
-    );
-  }
-
-  close(): void {
-    this.#client.close();
   }
 }

@@ -113,7 +113,7 @@ test('a guest that moved finds every page, goes on, and knows the gap', async ()
   await copy.writes(100);
   expect(await copy.selfCheck()).toMatchObject({ bad: 0, tableConsistent: true, clean: true });
   expect((await copy.info()).written).toBeGreaterThanOrEqual(written + 100);
-  await from.release();
+  await from.destroy();
   expect(readdirSync(here.dir)).toEqual([]);
   expect((await copy.info()).status).toBe('running');
 });
@@ -141,7 +141,7 @@ test('a source that is rolled back runs on and has lost nothing', async () => {
   const [to, copy] = await destination(from);
   await copyWhileRunning(from, to, 1);
   await to.loadDeviceState(await from.saveDeviceState());
-  await to.discard();
+  await to.destroy();
   expect(isAlive(copy.vmm.pid)).toBe(false);
   expect(existsSync(to.memory[0]!.path)).toBe(false);
   expect(readdirSync(there.dir)).toEqual([]);
@@ -224,7 +224,7 @@ describe('a destination', () => {
     process.kill(copy.vmm.pid, 'SIGKILL');
     expect(await death).toMatchObject({ code: 'guest-died' });
     await until(() => !isAlive(copy.vmm.pid));
-    await to.discard();
+    await to.destroy();
     expect(existsSync(to.memory[0]!.path)).toBe(false);
     expect(existsSync(copy.vmm.socket)).toBe(false);
   });
@@ -234,7 +234,7 @@ describe('a destination', () => {
     const [to] = await destination(await source());
     let deaths = 0;
     to.onDeath(() => deaths++);
-    await to.discard();
+    await to.destroy();
     expect(deaths).toBe(0);
   });
 });
