@@ -41,6 +41,8 @@ export type ErrorCode =
   | 'ram-file-failed'
   | 'ledger-failed'
   | 'ledger-invalid'
+  | 'journal-failed'
+  | 'journal-invalid'
   | 'listen-failed'
   | 'hypervisor-failed'
   | 'guest-died'
@@ -52,6 +54,8 @@ export type ErrorCode =
   | 'shutting-down'
   | 'commit-refused'
   | 'outcome-unknown'
+  | 'interrupted'
+  | 'resolved'
   | 'internal';
 
 export class GodwitError extends Error {

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import protobuf from 'protobufjs';
 import { GodwitError } from '../errors.ts';
 import type { KindName } from './kinds.ts';
-import type { Messages } from './messages.ts';
+import type { JournalRecord, Messages } from './messages.ts';
 import { demand, SCALARS, type Scalar } from './scalars.ts';
 
 const PROTO = new URL('../../proto/godwit.proto', import.meta.url);
@@ -24,6 +24,16 @@ export function encodeBody<K extends KindName>(kind: K, message: Messages[K]): U
  */
 export function decodeBody<K extends KindName>(kind: K, body: Uint8Array): Messages[K] {
   return guarded(kind, () => codecOf(kind).decode(body)) as Messages[K];
+}
+
+/** The same for a record of a journal. @throws GodwitError bad-message */
+export function encodeJournalRecord(record: JournalRecord): Uint8Array {
+  return guarded('JournalRecord', () => codecOf('JournalRecord').encode(record));
+}
+
+/** @throws GodwitError bad-message */
+export function decodeJournalRecord(body: Uint8Array): JournalRecord {
+  return guarded('JournalRecord', () => codecOf('JournalRecord').decode(body)) as JournalRecord;
 }
 
 /**

@@ -40,8 +40,9 @@ export interface GuestOffer {
 
 export interface Accept {
   readonly dataPorts: readonly number[];
-  readonly channelSecret: Uint8Array;
+  readonly secret: Uint8Array;
   readonly verifyRate: number;
+  readonly journalMs: number;
 }
 
 export interface RoundBegin {
@@ -102,6 +103,12 @@ export interface Refused {
   readonly text: string;
 }
 
+export interface Aborted {
+  readonly epoch: number;
+  readonly code: string;
+  readonly text: string;
+}
+
 export interface Released {
   readonly epoch: number;
 }
@@ -115,6 +122,28 @@ export interface Closed {
 export interface Abort {
   readonly code: string;
   readonly text: string;
+}
+
+export interface Rejoin {
+  readonly migration: string;
+  readonly secret: Uint8Array;
+  readonly received: number;
+}
+
+export interface Rejoined {
+  readonly received: number;
+}
+
+export interface Recover {
+  readonly migration: string;
+  readonly secret: Uint8Array;
+  readonly epoch: number;
+  readonly state: string;
+}
+
+export interface Recovered {
+  readonly epoch: number;
+  readonly state: string;
 }
 
 export interface Ping {
@@ -133,6 +162,7 @@ export interface ChannelOpen {
 
 export interface ChannelReady {
   readonly channel: number;
+  readonly received: number;
 }
 
 export interface PageBatch {
@@ -145,6 +175,21 @@ export interface PageBatch {
   readonly rawCompressed: boolean;
   readonly rawLength: number;
   readonly deltaLength: number;
+}
+
+/** A record of a journal: lib/journal. Not a frame. */
+export interface JournalRecord {
+  readonly migration: string;
+  readonly state: string;
+  readonly epoch: number;
+  readonly time: number;
+  readonly guest: string;
+  readonly hypervisor: string;
+  readonly handle: string;
+  readonly peer: string;
+  readonly secret: Uint8Array;
+  readonly code: string;
+  readonly text: string;
 }
 
 export type Ack = Record<never, never>;
@@ -166,11 +211,16 @@ export interface Messages {
   readonly Commit: Commit;
   readonly Running: Running;
   readonly Refused: Refused;
+  readonly Aborted: Aborted;
   readonly Released: Released;
   readonly Closed: Closed;
   readonly Abort: Abort;
   readonly Ping: Ping;
   readonly Pong: Pong;
+  readonly Rejoin: Rejoin;
+  readonly Rejoined: Rejoined;
+  readonly Recover: Recover;
+  readonly Recovered: Recovered;
   readonly ChannelOpen: ChannelOpen;
   readonly ChannelReady: ChannelReady;
   readonly PageBatch: PageBatch;
