@@ -1,245 +1,156 @@
-import fc from 'fast-check';
+import fs from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { GodwitError } from '../../lib/errors.ts';
 import {
   type DestinationEvent,
-  type DestinationState,
+  type DestinationStateName,
   destinationStep,
-  startDestination,
 } from '../../lib/handover/destination-machine.ts';
-import { HandoverDriver } from '../../lib/handover/driver.ts';
+import { HandoverDriver, type JournalEffect } from '../../lib/handover/driver.ts';
 import {
   type SourceEvent,
-  type SourceState,
+  type SourceStateName,
   sourceStep,
-  startSource,
 } from '../../lib/handover/source-machine.ts';
 
+const WIRE = new URL('../../proto/WIRE.md', import.meta.url);
 const error = new GodwitError('cancelled', 'because');
 const epoch = 1;
 
-const SOURCE_EVENTS: SourceEvent[] = [
-  { type: 'suspend' },
-  { type: 'prepared', epoch, late: undefined },
-  { type: 'prepared', epoch, late: error },
-  { type: 'prepared', epoch: 2, late: undefined },
-  { type: 'running', epoch },
-  { type: 'refused', epoch, error },
-  { type: 'closed', epoch },
-  { type: 'abort', error },
-  { type: 'lost', error },
+const SOURCE_STATES: readonly SourceStateName[] = [
+  ...(['precopy', 'suspended', 'committed', 'aborted', 'released', 'superseded', 'ended'] as const),
 ];
-const DESTINATION_EVENTS: DestinationEvent[] = [
-  { type: 'complete' },
-  { type: 'commit', epoch },
-  { type: 'commit', epoch: 2 },
-  { type: 'resume-failed', error },
-  { type: 'released', epoch },
-  { type: 'abort', error },
-  { type: 'lost', error },
+const SOURCE_EVENTS: Record<string, SourceEvent> = {
+  suspend: { type: 'suspend' },
+  Prepared: { type: 'prepared', epoch, late: undefined },
+  'Prepared, late': { type: 'prepared', epoch, late: error },
+  'too late for Commit': { type: 'withdraw', error },
+  Running: { type: 'running', epoch },
+  Refused: { type: 'refused', epoch, error },
+  Closed: { type: 'closed', epoch },
+  abort: { type: 'abort', error },
+  lost: { type: 'lost', error },
+  restart: { type: 'restart', error },
+  'Recovered: prepared': { type: 'recovered', epoch, state: 'prepared' },
+  'Recovered: running, later epoch': { type: 'recovered', epoch: 2, state: 'running' },
+  'Abort unknown-migration': { type: 'forgotten' },
+  '--keep-here': { type: 'keep-here', error },
+  '--give-up': { type: 'give-up', error },
+};
+const DESTINATION_STATES: readonly DestinationStateName[] = [
+  ...(['receiving', 'prepared', 'running', 'refused', 'superseded', 'ended'] as const),
 ];
+const DESTINATION_EVENTS: Record<string, DestinationEvent> = {
+  'verified, loaded': { type: 'complete' },
+  Commit: { type: 'commit', epoch },
+  'Commit of another epoch': { type: 'commit', epoch: 2 },
+  Released: { type: 'released', epoch },
+  Aborted: { type: 'aborted', epoch, error },
+  'does not start': { type: 'resume-failed', error },
+  abort: { type: 'abort', error },
+  lost: { type: 'lost', error },
+  restart: { type: 'restart', error },
+  Recover: { type: 'recover' },
+  '--keep-here': { type: 'keep-here', error },
+  '--give-up': { type: 'give-up', error },
+};
 
-const named = (event: { type: string; epoch?: number; late?: unknown }) =>
-  [event.type, event.epoch === 2 && 'epoch 2', event.late && 'late'].filter(Boolean).join(' ');
+type Step = {
+  readonly state: { readonly name: string; readonly epoch: number };
+  readonly effects: readonly { readonly type: string; readonly state?: string }[];
+};
 
-test('every state and event of the source', () => {
-  const names: SourceState['name'][] = [
-    'precopy',
-    'suspended',
-    'committed',
-    'released',
-    'aborted',
-    'unknown',
-  ];
-  const lines = names.flatMap((name) =>
-    SOURCE_EVENTS.map((event) => {
-      const { state, effects } = sourceStep({ name, epoch }, event);
-      return `${name} + ${named(event)} → ${state.name}: ${effects.map((e) => e.type).join(', ')}`;
-    }),
-  );
-  expect(lines.join('\n')).toMatchSnapshot();
-});
-
-test('every state and event of the destination', () => {
-  const names: DestinationState['name'][] = [
-    'receiving',
-    'prepared',
-    'running',
-    'closed',
-    'discarded',
-  ];
-  const lines = names.flatMap((name) =>
-    DESTINATION_EVENTS.map((event) => {
-      const { state, effects } = destinationStep({ name, epoch }, event);
-      return `${name} + ${named(event)} → ${state.name}: ${effects.map((e) => e.type).join(', ')}`;
-    }),
-  );
-  expect(lines.join('\n')).toMatchSnapshot();
-});
-
-/** Both machines, a message queue each way, and the guest on either side. */
-class World {
-  source = startSource(epoch);
-  destination = startDestination(epoch);
-  atSource: 'running' | 'suspended' | 'gone' = 'running';
-  atDestination: 'paused' | 'running' | 'gone' = 'paused';
-  committed = false;
-  refused = false;
-  toSource: SourceEvent[] = [];
-  toDestination: DestinationEvent[] = [];
-  connected = true;
-
-  tellSource(event: SourceEvent): void {
-    const { state, effects } = sourceStep(this.source, event);
-    this.source = state;
-    for (const effect of effects) {
-      if (effect.type === 'suspend-guest') this.atSource = 'suspended';
-      if (effect.type === 'resume-guest') {
-        expect(this.atSource).toBe('suspended');
-        // After commit only the destination's word lets the source run the guest again.
-        expect(this.committed && !this.refused).toBe(false);
-        this.atSource = 'running';
-      }
-      if (effect.type === 'release-guest') this.atSource = 'gone';
-      if (effect.type === 'send-commit') {
-        this.committed = true;
-        this.#send(() => this.toDestination.push({ type: 'commit', epoch }));
-      }
-      if (effect.type === 'send-released')
-        this.#send(() => this.toDestination.push({ type: 'released', epoch }));
-      if (effect.type === 'send-abort') this.cut();
-      this.check();
-    }
-  }
-
-  tellDestination(event: DestinationEvent): void {
-    const { state, effects } = destinationStep(this.destination, event);
-    this.destination = state;
-    for (const effect of effects) {
-      if (effect.type === 'resume-guest') {
-        expect(this.atDestination).toBe('paused');
-        this.atDestination = 'running';
-      }
-      if (effect.type === 'discard-guest') this.atDestination = 'gone';
-      if (effect.type === 'send-prepared')
-        this.#send(() => this.toSource.push({ type: 'prepared', epoch, late: undefined }));
-      if (effect.type === 'send-running')
-        this.#send(() => this.toSource.push({ type: 'running', epoch }));
-      if (effect.type === 'send-refused')
-        this.#send(() => this.toSource.push({ type: 'refused', epoch, error }));
-      if (effect.type === 'send-abort') this.cut();
-      this.check();
-    }
-  }
-
-  /** The connection breaks; what is on its way may still arrive or not, in order. */
-  cut(): void {
-    if (!this.connected) return;
-    this.connected = false;
-    this.toSource.push({ type: 'lost', error });
-    this.toDestination.push({ type: 'lost', error });
-  }
-
-  check(): void {
-    expect(this.atSource === 'running' && this.atDestination === 'running').toBe(false);
-  }
-
-  #send(action: () => void): void {
-    if (this.connected) action();
-  }
+/** A row for each event, a column for each state: where it leads, and the effects in their order. */
+function table<Name extends string, Event>(
+  states: readonly Name[],
+  events: Record<string, Event>,
+  step: (state: { name: Name; epoch: number }, event: Event) => Step,
+): string {
+  const cell = (name: Name, event: Event) => {
+    const { state, effects } = step({ name, epoch }, event);
+    const list = effects.map((e) => (e.type === 'journal' ? `journal ${e.state}` : e.type));
+    const where = state.name === name ? '' : `**${state.name}** `;
+    const later = state.epoch > epoch ? `(epoch ${state.epoch}) ` : '';
+    return `${where}${later}${list.join(', ')}`.trim() || '–';
+  };
+  const row = (cells: readonly string[]) => `| ${cells.join(' | ')} |`;
+  return [
+    row(['event', ...states]),
+    row(['---', ...states.map(() => '---')]),
+    ...Object.entries(events).map(([name, event]) =>
+      row([name, ...states.map((state) => cell(state, event))]),
+    ),
+  ].join('\n');
 }
 
-const action = fc.constantFrom(
-  ...['deliver to source', 'deliver to destination', 'deliver to source', 'deliver to destination'],
-  ...['suspend', 'complete', 'source aborts', 'destination aborts', 'cut', 'lose to source'],
-  'lose to destination',
-);
+const TABLES = {
+  source: table(SOURCE_STATES, SOURCE_EVENTS, sourceStep),
+  destination: table(DESTINATION_STATES, DESTINATION_EVENTS, destinationStep),
+};
 
-test('never two running copies, whatever happens in whatever order', () => {
-  const outcomes = new Set<string>();
-  fc.assert(
-    fc.property(fc.array(action, { maxLength: 40 }), (actions) => {
-      const world = new World();
-      for (const step of actions) {
-        if (step === 'deliver to source' && world.toSource.length > 0) {
-          const event = world.toSource.shift()!;
-          if (event.type === 'refused') world.refused = true;
-          world.tellSource(event);
-        } else if (step === 'deliver to destination' && world.toDestination.length > 0)
-          world.tellDestination(world.toDestination.shift()!);
-        else if (step === 'suspend' && world.source.name === 'precopy')
-          world.tellSource({ type: 'suspend' });
-        else if (
-          step === 'complete' &&
-          world.source.name === 'suspended' &&
-          world.destination.name === 'receiving'
-        )
-          world.tellDestination({ type: 'complete' });
-        else if (step === 'source aborts') world.tellSource({ type: 'abort', error });
-        else if (step === 'destination aborts') world.tellDestination({ type: 'abort', error });
-        else if (step === 'cut') world.cut();
-        // A cut takes what is on its way with it, from the end that is not there yet.
-        else if (step === 'lose to source' && !world.connected && world.toSource.length > 1)
-          world.toSource.splice(-2, 1);
-        else if (
-          step === 'lose to destination' &&
-          !world.connected &&
-          world.toDestination.length > 1
-        )
-          world.toDestination.splice(-2, 1);
-      }
-      // Everything still on its way arrives.
-      while (world.toSource.length + world.toDestination.length > 0) {
-        const toSource = world.toSource.shift();
-        if (toSource?.type === 'refused') world.refused = true;
-        if (toSource) world.tellSource(toSource);
-        const toDestination = world.toDestination.shift();
-        if (toDestination) world.tellDestination(toDestination);
-      }
-      const { atSource, atDestination, source } = world;
-      outcomes.add(`${source.name}: ${atSource}, ${atDestination}`);
-      // Never none, but for the one case that needs a person (until recovery can ask the peer).
-      const runs = atSource === 'running' || atDestination === 'running';
-      const open = source.name === 'suspended' || source.name === 'committed';
-      expect(runs || open || source.name === 'unknown').toBe(true);
-    }),
-    { numRuns: 5000 },
-  );
-  // The walk reaches the ends that matter.
-  expect([...outcomes].some((o) => o.startsWith('released: gone, running'))).toBe(true);
-  expect([...outcomes].some((o) => o.startsWith('unknown: suspended'))).toBe(true);
-  expect([...outcomes].some((o) => o.startsWith('aborted: running, gone'))).toBe(true);
+describe.each(Object.entries(TABLES))('every state and event of the %s', (side, made) => {
+  test('stands in WIRE.md', () => {
+    const part = new RegExp(`(<!-- ${side} table -->\n)[^]*?(\n<!-- end -->)`);
+    const document = fs.readFileSync(WIRE, 'utf8');
+    // UPDATE=1 writes the tables anew; the difference is then for a person to read.
+    if (process.env.UPDATE) fs.writeFileSync(WIRE, document.replace(part, `$1${made}$2`));
+    expect(fs.readFileSync(WIRE, 'utf8')).toContain(made);
+  });
+});
+
+describe('whoever may run the guest', () => {
+  const effectsOf = ({ effects }: Step) => effects.map(({ type }) => type);
+
+  test('the source resumes nothing after commit by itself', () => {
+    for (const [name, event] of Object.entries(SOURCE_EVENTS)) {
+      const effects = effectsOf(sourceStep({ name: 'committed', epoch }, event));
+      const byWord = ['Refused', 'too late for Commit', '--keep-here'].includes(name);
+      expect(effects.includes('resume-guest'), name).toBe(byWord);
+    }
+  });
+
+  test('a complete copy at the destination runs for Commit, Released, or a person, and for nothing else', () => {
+    for (const [name, event] of Object.entries(DESTINATION_EVENTS)) {
+      const effects = effectsOf(destinationStep({ name: 'prepared', epoch }, event));
+      const byWord = ['Commit', 'Released', '--keep-here'].includes(name);
+      expect(effects.includes('resume-guest'), name).toBe(byWord);
+    }
+  });
+
+  test('of two decisions the later epoch stands, and at the same one the source keeps the guest', () => {
+    const running = { name: 'running', epoch: 2 } as const;
+    const aborted = (of: number) => destinationStep(running, { type: 'aborted', epoch: of, error });
+    expect(aborted(1).state).toEqual(running);
+    expect(aborted(2).state.name).toBe('superseded');
+    expect(aborted(3).state).toEqual({ name: 'superseded', epoch: 3 });
+  });
 });
 
 describe('the driver', () => {
-  const step = (state: number, event: string[]) => ({ state: state + 1, effects: event });
+  type Effect = { type: 'run' } | { type: 'note' } | JournalEffect<'a' | 'b'>;
+  const journal: Effect = { type: 'journal', state: 'b', epoch, error: undefined };
+  const driver = (effects: Effect[], writes: () => Promise<void>, done: string[]) =>
+    new HandoverDriver<'a' | 'b', string, Effect>(
+      { step: () => ({ state: { name: 'b', epoch }, effects }), proof: { run: ['b'] } },
+      { name: 'a', epoch },
+      { journal: writes, perform: ({ type }) => void done.push(type) },
+    );
 
-  test('changes the state at once and performs effects in order', async () => {
+  test('performs nothing that the journal does not allow', async () => {
     const done: string[] = [];
-    const driver = new HandoverDriver(step, 0, async (effect: string) => {
-      await new Promise((resolve) => setImmediate(resolve));
-      done.push(effect);
-    });
-    const first = driver.dispatch(['a', 'b']);
-    const second = driver.dispatch(['c']);
-    expect(driver.state).toBe(2);
-    expect(done).toEqual([]);
-    await first;
-    expect(done).toEqual(['a', 'b']);
-    await second;
-    expect(done).toEqual(['a', 'b', 'c']);
+    const early = driver([{ type: 'note' }, { type: 'run' }, journal], async () => {}, done);
+    await expect(early.dispatch('x')).rejects.toThrow(/run while the journal says a/);
+    expect(done).toEqual(['note']);
   });
 
-  test('an effect that fails is reported and keeps none of the others', async () => {
+  test('goes back when the journal cannot be written, and does what needs no record', async () => {
     const done: string[] = [];
-    const driver = new HandoverDriver(step, 0, (effect: string) => {
-      if (effect === 'bad') throw new Error('cannot');
-      done.push(effect);
-    });
-    const failing = driver.dispatch(['a', 'bad', 'b']);
-    const next = driver.dispatch(['c']);
-    await expect(failing).rejects.toThrow('cannot');
-    await next;
-    expect(done).toEqual(['a', 'b', 'c']);
+    const full = async () => {
+      throw new GodwitError('journal-failed', 'disk full');
+    };
+    const failing = driver([journal, { type: 'note' }, { type: 'run' }], full, done);
+    await expect(failing.dispatch('x')).rejects.toMatchObject({ code: 'journal-failed' });
+    expect(failing.state.name).toBe('a');
+    expect(done).toEqual(['note']);
   });
 });
