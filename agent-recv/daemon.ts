@@ -1,30 +1,63 @@
+import { timingSafeEqual } from 'node:crypto';
 import { mkdir } from 'node:fs/promises';
 import net from 'node:net';
 import path from 'node:path';
 import { Agent } from '../lib/control/agent.ts';
 import { log } from '../lib/control/log.ts';
 import { ControlServer } from '../lib/control/server.ts';
-import { GodwitError } from '../lib/errors.ts';
+import { asGodwitError, GodwitError } from '../lib/errors.ts';
 import type { DestinationGuest, GuestDescription } from '../lib/guest/guest.ts';
+import { attachSimulated } from '../lib/guest/simulated/copy.ts';
 import { startSimulatedDestination } from '../lib/guest/simulated/destination.ts';
+import { Journal, type JournalEntry } from '../lib/journal/journal.ts';
 import { formatSize } from '../lib/units.ts';
+import type { Channel } from '../lib/wire/channel.ts';
+import type { GuestOffer, Recover, Welcome } from '../lib/wire/messages.ts';
+import { admit, type Host, peerName } from './door.ts';
 import type { RecvDaemonOptions } from './options.ts';
+import { RecoveredArrival } from './recovered.ts';
 import { ReceiveSession } from './session.ts';
 
 /** Memory of the host that guests never get, bytes. */
 const HOST_RESERVE = 256 << 20;
 
 /** The receiving daemon: takes guests from senders that connect. */
-export class RecvDaemon extends Agent<ReceiveSession> {
+export class RecvDaemon extends Agent<ReceiveSession | RecoveredArrival> {
   override readonly role = 'receive';
   readonly #options: RecvDaemonOptions;
-  /** Every open connection, whether or not it has made an offer. */
-  readonly #sessions = new Set<ReceiveSession>();
+  /** Migrations whose handover is not over, by id. */
+  readonly #open = new Map<string, ReceiveSession | RecoveredArrival>();
+  /** Connections that have not said what they want. */
+  readonly #strangers = new Set<Channel>();
+  readonly #journal: Journal;
   readonly #server = net.createServer((socket) => this.#connected(socket));
 
-  constructor(options: RecvDaemonOptions) {
+  constructor(options: RecvDaemonOptions, journal: Journal) {
     super();
     this.#options = options;
+    this.#journal = journal;
+  }
+
+  /** Takes up what an earlier run left open: known when this returns, finished in the background. */
+  recover(): void {
+    for (const entry of this.#journal.open) this.#recoverOne(entry);
+  }
+
+  #recoverOne(entry: JournalEntry): void {
+    const arrival = new RecoveredArrival(entry, {
+      journal: this.#journal,
+      attach: (name, handle) => attachSimulated(this.#options.guestDir, name, handle),
+      onChange: (changed) => this.#changed(changed),
+      log: (level, text, { id, guestName }) => log(level, text, `${id} ${guestName}`),
+    });
+    this.#open.set(arrival.id, arrival);
+    this.registry.add(arrival);
+    arrival.restart().catch((error) => log('error', asGodwitError(error).message, arrival.id));
+  }
+
+  #changed(migration: ReceiveSession | RecoveredArrival): void {
+    if (migration.handover.state.name === 'ended') this.#open.delete(migration.id);
+    this.registry.changed(migration);
   }
 
   /** @throws GodwitError listen-failed */
@@ -41,27 +74,73 @@ export class RecvDaemon extends Agent<ReceiveSession> {
     });
   }
 
-  /** Gives up what does not run here yet and waits until everything has ended. */
+  /**
+   * Gives up what does not run here yet and waits until that has ended. What the source still has
+   * to say is left to the journal.
+   */
   async stop(): Promise<void> {
     this.#server.close();
     const error = new GodwitError('shutting-down', 'agent-recv was told to stop');
-    const open = [...this.#sessions];
+    for (const stranger of this.#strangers) stranger.destroy(error);
+    const open = [...this.#open.values()].filter((m) => m instanceof ReceiveSession);
     for (const session of open) if (session.cancellable) session.cancel(error);
+    for (const session of open) if (!session.cancellable) session.leave();
     await Promise.all(open.map((session) => session.finished));
+    await this.#journal.close();
   }
 
   #connected(socket: net.Socket): void {
-    const { listenHost, dataPorts, peerTimeoutMs } = this.#options;
-    const session: ReceiveSession = new ReceiveSession(socket, {
+    const peer = peerName(socket);
+    const control = admit(socket, {
+      peerTimeoutMs: this.#options.peerTimeoutMs,
+      offer: (offer, welcome, channel) => {
+        this.#strangers.delete(channel);
+        return this.#offered(offer, welcome, channel, peer);
+      },
+      recover: (recover, channel) => {
+        this.#strangers.delete(channel);
+        return this.#recoverAsked(recover, channel);
+      },
+      onTurnedAway: (error) => {
+        this.#strangers.delete(control);
+        log('warn', `connection from ${peer}: ${error.message}`, peer);
+      },
+    });
+    this.#strangers.add(control);
+  }
+
+  #offered(offer: GuestOffer, welcome: Welcome, control: Channel, peer: string): Host {
+    if (this.#open.has(offer.migration) || this.registry.tryFind(offer.migration))
+      throw new GodwitError('bad-message', `migration ${offer.migration} is known here already`);
+    const { listenHost, dataPorts, guestDir } = this.#options;
+    const session: ReceiveSession = new ReceiveSession(offer, welcome, control, {
+      peer,
       listenHost,
       dataPorts,
-      peerTimeoutMs,
+      journal: this.#journal,
+      attach: (name, handle) => attachSimulated(guestDir, name, handle),
       startGuest: (description, bytes) => this.#startGuest(session, description, bytes),
-      onChange: () => this.registry.changed(session),
-      log: (level, text) => log(level, text, session.id || session.peer),
+      onChange: (changed) => this.#changed(changed),
+      log: (level, text) => log(level, text, session.id),
     });
-    this.#sessions.add(session);
-    session.finished.then(() => this.#sessions.delete(session));
+    this.#open.set(session.id, session);
+    this.registry.add(session);
+    session.begin();
+    return hostOf(session, control);
+  }
+
+  /** @throws GodwitError unknown-migration */
+  #recoverAsked(recover: Recover, control: Channel): Host {
+    const migration = this.#open.get(recover.migration);
+    const { secret } = recover;
+    if (migration?.secret.length !== secret.length || !timingSafeEqual(migration.secret, secret))
+      throw new GodwitError(
+        'unknown-migration',
+        `migration ${recover.migration} is not open here: it has ended or was never accepted`,
+      );
+    migration.rejoin(control);
+    migration.handover.hear({ kind: 'Recover', message: recover, sequence: 0, payload: NOTHING });
+    return hostOf(migration, control);
   }
 
   async #startGuest(
@@ -69,9 +148,6 @@ export class RecvDaemon extends Agent<ReceiveSession> {
     description: GuestDescription,
     bytes: number,
   ): Promise<DestinationGuest> {
-    if (this.registry.tryFind(session.id))
-      throw new GodwitError('bad-message', `migration ${session.id} is known here already`);
-    this.registry.add(session);
     if (description.hypervisor !== 'simulated')
       throw new GodwitError(
         'hypervisor-failed',
@@ -86,9 +162,9 @@ export class RecvDaemon extends Agent<ReceiveSession> {
 
   /** Memory that is promised to other migrations and not filled yet is not free. */
   #checkMemory(session: ReceiveSession, bytes: number): void {
-    const promised = [...this.#sessions]
-      .filter((other) => other !== session)
-      .reduce((sum, other) => sum + other.owedBytes, 0);
+    const promised = [...this.#open.values()]
+      .filter((other) => other instanceof ReceiveSession && other !== session)
+      .reduce((sum, other) => sum + (other as ReceiveSession).owedBytes, 0);
     const free = process.availableMemory() - promised - HOST_RESERVE;
     if (bytes <= free) return;
     throw new GodwitError(
@@ -98,18 +174,30 @@ export class RecvDaemon extends Agent<ReceiveSession> {
   }
 }
 
+const NOTHING = Buffer.alloc(0);
+
+/** The end of a connection that was replaced says nothing about the migration. */
+function hostOf(migration: ReceiveSession | RecoveredArrival, control: Channel): Host {
+  return {
+    onMessage: (received) => migration.receive(received),
+    onClose: (error) => migration.lost(control, error),
+  };
+}
+
 /** Starts the daemon; it listens and serves its control socket until `stop`. */
 export async function startRecvDaemon(options: RecvDaemonOptions) {
-  const daemon = new RecvDaemon(options);
-  const server = await ControlServer.open(options.socket, daemon);
+  const journal = await Journal.open(options.stateDir);
+  const daemon = new RecvDaemon(options, journal);
+  let server: ControlServer | undefined;
   try {
+    server = await ControlServer.open(options.socket, daemon);
+    daemon.recover(); // before a sender can ask
     const { address, port } = await daemon.listen();
-    log(
-      'info',
-      `agent-recv ready: listening on ${address} port ${port}, control socket ${options.socket}`,
-    );
+    const where = `listening on ${address} port ${port}, control socket ${options.socket}`;
+    log('info', `agent-recv ready: ${where}`);
   } catch (error) {
-    await server.close();
+    await server?.close();
+    await journal.close();
     throw error;
   }
   return {

@@ -3,13 +3,13 @@ import { Manage } from '../lib/control/manage.ts';
 import { versionCommand } from '../lib/control/version.ts';
 import { serve } from './serve.ts';
 
-const { list, show, cancel } = new Manage('agent-recv');
+const { list, show, cancel, resolve } = new Manage('agent-recv');
 
 process.exitCode = await runProgram(
   {
     name: 'agent-recv',
     summary: 'Receives running guests from other hosts.',
-    commands: [serve, list, show, cancel, versionCommand('agent-recv')],
+    commands: [serve, list, show, cancel, resolve, versionCommand('agent-recv')],
   },
   process.argv.slice(2),
 );

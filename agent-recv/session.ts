@@ -1,39 +1,29 @@
 import { randomBytes } from 'node:crypto';
-import type { Socket } from 'node:net';
 import type { MigrationView, Phase } from '../lib/control/view.ts';
 import { asGodwitError, GodwitError } from '../lib/errors.ts';
-import type { DestinationGuest, GuestDescription } from '../lib/guest/guest.ts';
-import {
-  type DestinationEffect,
-  type DestinationEvent,
-  type DestinationState,
-  destinationStep,
-  startDestination,
-} from '../lib/handover/destination-machine.ts';
-import { HandoverDriver } from '../lib/handover/driver.ts';
+import type { DestinationGuest, GuestCopy, GuestDescription } from '../lib/guest/guest.ts';
+import { startDestination } from '../lib/handover/destination-machine.ts';
+import type { Journal } from '../lib/journal/journal.ts';
 import { type GuestLayout, PAGE_SIZE } from '../lib/memory/guest-layout.ts';
 import { PageHash } from '../lib/pages/hash.ts';
 import { ReceivePool } from '../lib/pages/receive-pool.ts';
 import type { Outcome } from '../lib/report/records.ts';
-import { Channel, type Received } from '../lib/wire/channel.ts';
-import { checkGuestOffer, chooseWelcome, SECRET_SIZE } from '../lib/wire/handshake.ts';
-import type {
-  Digest,
-  GuestOffer,
-  Hello,
-  RoundEnd,
-  Verdict,
-  Welcome,
-} from '../lib/wire/messages.ts';
-import { receiveTerms } from '../lib/wire/terms.ts';
+import type { Channel, Received } from '../lib/wire/channel.ts';
+import { checkGuestOffer, SECRET_SIZE } from '../lib/wire/handshake.ts';
+import type { Digest, GuestOffer, RoundEnd, Verdict, Welcome } from '../lib/wire/messages.ts';
 import { Arrivals } from './arrivals.ts';
+import { DestinationHandover } from './handover.ts';
 
 import { StateParts } from './state-parts.ts';
 
 export interface ReceiveContext {
+  /** Where the sender's connection comes from. */
+  readonly peer: string;
   readonly listenHost: string;
   readonly dataPorts: { readonly first: number; readonly last: number } | undefined;
-  readonly peerTimeoutMs: number;
+  readonly journal: Journal;
+  /** The guest by the handle that it had, once the session has let go of it. */
+  readonly attach: (name: string, handle: string) => Promise<GuestCopy | undefined>;
   /**
    * A destination guest with memory for the description, paused.
    * @throws GodwitError memory-insufficient, guest-exists, ram-file-failed, hypervisor-failed
@@ -46,19 +36,23 @@ export interface ReceiveContext {
 /** One migration as its destination sees it: what the sender says, in the order it must say it. */
 export class ReceiveSession {
   readonly peer: string;
+  readonly handover: DestinationHandover;
+  readonly secret = randomBytes(SECRET_SIZE);
   readonly #context: ReceiveContext;
-  readonly #control: Channel;
+  #control: Channel;
   readonly #startedAt = new Date().toISOString();
   readonly #startedMs = performance.now();
   readonly #finished = Promise.withResolvers<void>();
-  #driver: HandoverDriver<DestinationState, DestinationEvent, DestinationEffect> | undefined;
   #phase: Phase = 'connecting';
-  #expects: 'Hello' | 'GuestOffer' | 'rounds' | 'handover' | 'nothing' = 'Hello';
-  #welcome: Welcome | undefined;
-  #offer: GuestOffer | undefined;
-  #layout: GuestLayout | undefined;
-  #hash: PageHash | undefined;
+  #expects: 'rounds' | 'handover' | 'nothing' = 'nothing';
+  readonly #welcome: Welcome;
+  readonly #offer: GuestOffer;
+  readonly #layout: GuestLayout;
+  readonly #hash: PageHash;
+  /** Being started or there. */
+  #starting: Promise<DestinationGuest> | undefined;
   #guest: DestinationGuest | undefined;
+  #letGoOf = false;
   #pool: ReceivePool | undefined;
   #arrivals: Arrivals | undefined;
   #state = new StateParts();
@@ -71,35 +65,36 @@ export class ReceiveSession {
   #error: GodwitError | undefined;
   #endedMs: number | undefined;
 
-  constructor(socket: Socket, context: ReceiveContext) {
-    const { peerTimeoutMs } = context;
-    this.peer = `${socket.remoteAddress ?? 'unknown'}:${socket.remotePort ?? 0}`;
+  /** @throws GodwitError bad-message */
+  constructor(offer: GuestOffer, welcome: Welcome, control: Channel, context: ReceiveContext) {
+    this.#layout = checkGuestOffer(offer);
+    this.#offer = offer;
+    this.#welcome = welcome;
+    this.#hash = new PageHash(offer.hashSeed);
+    this.#control = control;
     this.#context = context;
-    this.#control = new Channel(socket, {
-      side: 'receiver',
-      connection: 'control',
-      keepAlive: { pingMs: Math.min(1000, peerTimeoutMs / 4), silenceMs: peerTimeoutMs },
-      onMessage: (received) => this.#receive(received),
-      onClose: (error) =>
-        this.#end({
-          type: 'lost',
-          error: error ?? new GodwitError('peer-closed', 'the connection was closed'),
-        }),
-    });
+    this.peer = context.peer;
+    this.handover = this.#newHandover();
+    this.handover.speakThrough(control);
   }
 
-  /** The sender's id for the migration; empty until it has made an offer. */
+  /** The whole migration, in the background; how it ended is in the view. */
+  begin(): void {
+    this.#inBackground(this.#accept());
+  }
+
+  /** The sender's id for the migration. */
   get id(): string {
-    return this.#offer?.migration ?? '';
+    return this.#offer.migration;
   }
 
   get guestName(): string {
-    return this.#offer?.guest ?? '';
+    return this.#offer.guest;
   }
 
   /** Bytes of guest memory that are promised and not yet filled. */
   get owedBytes(): number {
-    if (this.#outcome !== undefined || !this.#layout) return 0;
+    if (this.#outcome !== undefined) return 0;
     const { encodings } = this.#pool?.totals() ?? { encodings: undefined };
     const filled = encodings ? encodings.raw + encodings.copy : 0;
     return Math.max(0, this.#layout.totalPages - filled) * PAGE_SIZE;
@@ -112,8 +107,8 @@ export class ReceiveSession {
 
   /** True until the guest runs here. */
   get cancellable(): boolean {
-    const state = this.#driver?.state.name;
-    return state !== 'running' && state !== 'closed' && this.#outcome === undefined;
+    const { name } = this.handover.state;
+    return name === 'receiving' || name === 'prepared';
   }
 
   /** Gives the migration up. @throws GodwitError too-late once the guest runs here */
@@ -122,83 +117,89 @@ export class ReceiveSession {
   ): void {
     if (!this.cancellable)
       throw new GodwitError('too-late', 'the migration has ended or the guest runs here already');
-    this.#end({ type: 'abort', error });
+    this.handover.tell({ type: 'abort', error });
   }
 
   // ---- what the sender says ----------------------------------------------
 
-  #receive(received: Received): void {
+  receive(received: Received): void {
     const { kind, message } = received;
-    switch (this.#expects) {
-      case 'Hello':
-        if (kind === 'Hello') return this.#greet(message);
-        break;
-      case 'GuestOffer':
-        if (kind === 'GuestOffer') return this.#inBackground(this.#accept(message));
-        break;
-      case 'rounds':
-        if (kind === 'RoundBegin') return this.#beginRound(message);
-        if (kind === 'DirtyList') return this.#arrivals!.list(message);
-        if (kind === 'RoundEnd') return this.#endRound(message);
-        if (kind === 'Suspend') return this.#enter('stop-and-copy');
-        if (kind === 'DeviceState') return this.#state.add(message, received.payload);
-        if (kind === 'Digest') return this.#inBackground(this.#complete(message));
-        break;
-      case 'handover':
-        if (kind === 'Commit') return this.#dispatch({ type: 'commit', epoch: message.epoch });
-        if (kind === 'Released') return this.#dispatch({ type: 'released', epoch: message.epoch });
+    if (this.#expects === 'rounds') {
+      if (kind === 'RoundBegin') return this.#beginRound(message);
+      if (kind === 'DirtyList') return this.#arrivals!.list(message);
+      if (kind === 'RoundEnd') return this.#endRound(message);
+      if (kind === 'Suspend') return this.#enter('stop-and-copy');
+      if (kind === 'DeviceState') return this.#state.add(message, received.payload);
+      if (kind === 'Digest') return this.#inBackground(this.#complete(message));
     }
     if (kind === 'Verdict') {
       this.#verdict = message;
       return this.#context.onChange(this);
     }
-    throw new GodwitError('bad-message', `the sender sent ${kind} where it has no place`);
+    if (!this.handover.hear(received))
+      throw new GodwitError('bad-message', `the sender sent ${kind} where it has no place`);
   }
 
-  #greet(hello: Hello): void {
-    this.#welcome = chooseWelcome(hello, receiveTerms());
-    this.#control.send('Welcome', this.#welcome);
-    this.#expects = 'GuestOffer';
+  /** The sender's connection has ended. */
+  lost(control: Channel, error: GodwitError | undefined): void {
+    if (control !== this.#control) return; // another one has taken its place
+    this.handover.speakThrough(undefined);
+    const lost = error ?? new GodwitError('peer-closed', 'the connection was closed');
+    this.handover.tell({ type: 'lost', error: lost });
+    if (this.#outcome !== undefined) this.#inBackground(this.#finish());
+  }
+
+  /** The sender finishes the handover on another connection. */
+  rejoin(control: Channel): void {
+    const old = this.#control;
+    this.#control = control;
+    this.handover.speakThrough(control);
+    old.close();
+  }
+
+  /** Lets go of what is between the agents; the journal has it. */
+  leave(): void {
+    this.#inBackground(this.#finish());
   }
 
   /** Makes room for the guest and workers for its pages. */
-  async #accept(offer: GuestOffer): Promise<void> {
-    this.#expects = 'nothing';
-    this.#layout = checkGuestOffer(offer);
-    this.#offer = offer;
-    this.#hash = new PageHash(offer.hashSeed);
-    this.#driver = new HandoverDriver(destinationStep, startDestination(offer.epoch), (effect) =>
-      this.#perform(effect),
-    );
-    const description: GuestDescription = {
-      name: offer.guest,
-      hypervisor: offer.hypervisor,
-      deviceModel: offer.deviceModel,
-      regions: offer.regions,
-    };
-    this.#guest = await this.#context.startGuest(description, this.#layout.totalPages * PAGE_SIZE);
-    this.#guest.onDeath((error) => this.#guestDied(asGodwitError(error)));
-    if (this.#outcome !== undefined) return this.#letGo(); // the sender left in the meantime
-    const secret = randomBytes(SECRET_SIZE);
+  async #accept(): Promise<void> {
+    const { journal, startGuest, listenHost, dataPorts } = this.#context;
+    const { migration, epoch, guest, hypervisor, deviceModel, regions, hashSeed } = this.#offer;
+    const { name: state } = this.handover.state;
+    const known = { guest, hypervisor, peer: this.peer, secret: this.secret };
+    await journal.append({ migration, state, epoch, ...known });
+    const description: GuestDescription = { name: guest, hypervisor, deviceModel, regions };
+    this.#starting = startGuest(description, this.#layout.totalPages * PAGE_SIZE);
+    const destination = await this.#starting;
+    this.#guest = destination;
+    await journal.note(migration, { handle: destination.handle });
+    if (this.#outcome !== undefined) return; // the sender left in the meantime
+    destination.onDeath((error) => this.#guestDied(asGodwitError(error)));
     this.#pool = new ReceivePool({
-      channels: this.#welcome!.limits.channels,
-      listenHost: this.#context.listenHost,
-      dataPorts: this.#context.dataPorts,
-      migration: offer.migration,
-      secret,
-      hashSeed: offer.hashSeed,
+      channels: this.#welcome.limits.channels,
+      listenHost,
+      dataPorts,
+      migration,
+      secret: this.secret,
+      hashSeed,
       layout: this.#layout,
-      memory: this.#guest.memory,
-      onFailure: (error) => this.#end({ type: 'abort', error }),
+      memory: destination.memory,
+      onFailure: (error) => {
+        // Once everything is here, the connections that brought it may go.
+        if (this.handover.state.name === 'receiving') this.handover.tell({ type: 'abort', error });
+      },
     });
     this.#arrivals = new Arrivals(this.#layout, this.#pool);
-    const dataPorts = await this.#pool.listen();
+    const ports = await this.#pool.listen();
     const verifyRate = await this.#pool.verifyRate();
     if (this.#outcome !== undefined) return;
     this.#expects = 'rounds';
-    this.#control.send('Accept', { dataPorts, channelSecret: secret, verifyRate });
+    const journalMs = journal.appendMs;
+    const { secret } = this;
+    this.#control.send('Accept', { dataPorts: ports, secret, verifyRate, journalMs });
     this.#enter('precopy');
-    this.#log('info', `receiving guest ${offer.guest} from ${this.peer}`);
+    this.#log('info', `receiving guest ${guest} from ${this.peer}`);
   }
 
   #beginRound(message: Parameters<Arrivals['begin']>[0]): void {
@@ -218,7 +219,7 @@ export class ReceiveSession {
   async #complete({ channel }: Digest): Promise<void> {
     this.#expects = 'nothing';
     this.#arrivals!.complete();
-    const state = this.#state.whole(this.#hash!);
+    const state = this.#state.whole(this.#hash);
     // The guest stays paused: loading its state before its memory is proven risks nothing.
     const loading = this.#load(state);
     loading.catch(() => {}); // wrong memory is the better explanation
@@ -226,7 +227,7 @@ export class ReceiveSession {
     await loading;
     this.#expects = 'handover';
     this.#enter('handover');
-    this.#dispatch({ type: 'complete' });
+    this.handover.tell({ type: 'complete' });
   }
 
   async #load(state: Uint8Array): Promise<void> {
@@ -244,7 +245,7 @@ export class ReceiveSession {
         'digest-mismatch',
         `guest memory differs from the sender's on channel ${Math.max(0, differs)}`,
       );
-    if (this.#offer!.verify) await this.#verify();
+    if (this.#offer.verify) await this.#verify();
   }
 
   async #verify(): Promise<void> {
@@ -260,98 +261,59 @@ export class ReceiveSession {
 
   // ---- handover ----------------------------------------------------------
 
-  #dispatch(event: DestinationEvent): void {
-    this.#driver!.dispatch(event).catch((thrown) =>
-      this.#log('error', `${event.type}: ${asGodwitError(thrown).message}`),
-    );
-  }
-
-  async #perform(effect: DestinationEffect): Promise<void> {
-    switch (effect.type) {
-      case 'send-prepared': {
-        const { verifyMs, loadMs } = this.#timings;
-        this.#control.send('Prepared', { epoch: effect.epoch, verifyMs, loadMs });
-        return;
-      }
-      case 'resume-guest':
-        return this.#resume();
-      case 'send-running':
-        if (this.#driver!.state.name === 'discarded') return; // it did not start
-        this.#control.send('Running', { epoch: effect.epoch, resumeMs: this.#timings.resumeMs });
-        return;
-      case 'send-closed':
-        return this.#sendClosed(effect.epoch);
-      case 'send-refused': {
-        const { code, message: text } = effect.error;
-        this.#control.send('Refused', { epoch: effect.epoch, code, text });
-        return;
-      }
-      case 'send-abort':
-        this.#control.destroy(effect.error);
-        return;
-      case 'discard-guest':
-        return this.#guest?.discard();
-      case 'end':
-        return this.#finish(effect.state === 'closed', effect.error);
-    }
-  }
-
-  async #resume(): Promise<void> {
-    const started = performance.now();
-    try {
-      await this.#guest!.resume();
-      this.#timings.resumeMs = performance.now() - started;
-      this.#log('info', `guest ${this.guestName} runs here`);
-    } catch (thrown) {
-      this.#dispatch({ type: 'resume-failed', error: asGodwitError(thrown) });
-    }
-  }
-
-  async #sendClosed(epoch: number): Promise<void> {
-    const seen = await this.#guest!.suspension().catch(() => undefined);
-    this.#suspension = { agentMs: seen?.ms ?? 0, guestMs: seen?.ms, clock: seen?.clock };
-    this.#control.send('Closed', {
-      epoch,
-      guestSuspensionMs: seen?.ms ?? -1,
-      clock: seen?.clock ?? '',
+  #newHandover(): DestinationHandover {
+    const { journal, attach } = this.#context;
+    return new DestinationHandover({
+      migration: this.id,
+      start: startDestination(this.#offer.epoch),
+      journal,
+      guest: async () => {
+        const guest = await this.#starting?.catch(() => undefined); // it failed on its own account
+        return guest && this.#letGoOf ? attach(this.guestName, guest.handle) : guest;
+      },
+      preparedIn: () => this.#timings,
+      onReport: (moved, error) => this.#report(moved, error),
+      onSuspension: ({ ms, clock }) => {
+        this.#suspension = { agentMs: ms, guestMs: ms, clock };
+      },
+      onChange: () => this.#changed(),
+      log: (level, text) => this.#log(level, text),
     });
   }
 
   /** A guest that dies after it was handed over is no longer the migration's business. */
   #guestDied(error: GodwitError): void {
-    if (this.#driver!.state.name === 'running') return;
-    this.#end({ type: 'abort', error });
+    if (this.cancellable) this.handover.tell({ type: 'abort', error });
   }
 
-  /** Ends the migration, whether or not it got as far as a handover. */
-  #end(event: DestinationEvent & { error: GodwitError }): void {
-    if (this.#driver) return this.#dispatch(event);
-    if (this.#outcome !== undefined) return;
-    if (event.type === 'abort') this.#control.destroy(event.error);
-    this.#inBackground(this.#finish(false, event.error));
-  }
-
-  async #finish(moved: boolean, error: GodwitError | undefined): Promise<void> {
-    if (this.#outcome !== undefined) return;
+  #report(moved: boolean, error: GodwitError | undefined): void {
     this.#outcome = moved ? 'completed' : error?.code === 'cancelled' ? 'cancelled' : 'failed';
     this.#error = error;
     this.#endedMs = performance.now();
     this.#expects = 'nothing';
-    await this.#letGo();
+    if (error) this.#log('warn', `guest ${this.guestName} from ${this.peer}: ${error.message}`);
+  }
+
+  #changed(): void {
+    this.#context.onChange(this);
+    if (this.handover.state.name === 'ended') this.#inBackground(this.#finish());
+  }
+
+  /** Once everything is said that belongs to the end. */
+  async #finish(): Promise<void> {
+    await this.handover.idle();
+    if (this.#phase === 'ended') return;
     this.#phase = 'ended';
-    const what = this.guestName === '' ? 'connection' : `guest ${this.guestName}`;
-    if (error && moved)
-      this.#log('warn', `${what} runs here; the sender was lost: ${error.message}`);
-    else if (error) this.#log('warn', `${what} from ${this.peer}: ${error.message}`);
+    await this.#letGo();
     this.#context.onChange(this);
     this.#finished.resolve();
   }
 
   async #letGo(): Promise<void> {
+    this.handover.speakThrough(undefined);
     this.#control.close();
     await this.#pool?.close();
-    // A guest that was still being started when the migration ended.
-    if (this.#outcome !== 'completed') await this.#guest?.discard().catch(() => {});
+    this.#letGoOf = true;
     this.#guest?.close();
   }
 
@@ -360,7 +322,7 @@ export class ReceiveSession {
     work.catch((thrown) => {
       const error = asGodwitError(thrown);
       if (error.code === 'internal') this.#log('error', (error.cause as Error)?.stack ?? '');
-      this.#end({ type: 'abort', error });
+      this.handover.tell({ type: 'abort', error });
     });
   }
 
@@ -375,6 +337,12 @@ export class ReceiveSession {
     this.#context.log(level, text, this);
   }
 
+  /** Prepared and not told: only the source knows whether it committed. */
+  #waitsFor(): string | undefined {
+    const waits = this.#phase === 'handover' && this.handover.state.name === 'prepared';
+    return waits ? `the source's word whether the guest is to run here` : undefined;
+  }
+
   view(): MigrationView {
     const totals = this.#pool?.totals();
     const round = this.#arrivals?.round;
@@ -386,7 +354,7 @@ export class ReceiveSession {
       phase: this.#phase,
       startedAt: this.#startedAt,
       elapsedMs: (this.#endedMs ?? performance.now()) - this.#startedMs,
-      totalPages: this.#layout?.totalPages ?? 0,
+      totalPages: this.#layout.totalPages,
       round: round?.number ?? 0,
       roundPages: round?.pages ?? 0,
       roundSent: 0,
@@ -405,6 +373,7 @@ export class ReceiveSession {
       limits: undefined,
       bandwidth: undefined,
       encodings: totals?.encodings ?? { zero: 0, raw: 0, same: 0, delta: 0, copy: 0 },
+      waitsFor: this.#waitsFor(),
       outcome: this.#outcome,
       code: this.#error?.code,
       message: this.#error?.message,

@@ -10,24 +10,90 @@ import type {
   MigrationView,
 } from '../lib/control/view.ts';
 import { asGodwitError, GodwitError } from '../lib/errors.ts';
+import { attachSimulated } from '../lib/guest/simulated/copy.ts';
 import { connectSimulatedSource, simulatedGuestNames } from '../lib/guest/simulated/source.ts';
+import { Journal, type JournalEntry } from '../lib/journal/journal.ts';
 import { PAGE_SIZE } from '../lib/memory/guest-layout.ts';
 import { LedgerWriter, ledgerFile } from '../lib/report/ledger.ts';
+import { dialControl } from './dial.ts';
 import type { SendDaemonOptions } from './options.ts';
+import { RecoveredMigration } from './recovered.ts';
 import { SendSession } from './session.ts';
+import { Settlement } from './settlement.ts';
 
 /** The sending daemon: starts migrations and shows them. */
-export class SendDaemon extends Agent<SendSession> implements SenderBackend {
+export class SendDaemon extends Agent<SendSession | RecoveredMigration> implements SenderBackend {
   override readonly role = 'send';
   readonly #options: SendDaemonOptions;
   readonly #running = new Set<Promise<void>>();
   /** Names of guests that are being migrated. */
   readonly #busy = new Set<string>();
+  /** Handovers that are being finished, by migration. */
+  readonly #settling = new Map<string, Settlement>();
+  readonly #journal: Journal;
   #stopping = false;
 
-  constructor(options: SendDaemonOptions) {
+  constructor(options: SendDaemonOptions, journal: Journal) {
     super();
     this.#options = options;
+    this.#journal = journal;
+  }
+
+  /** Takes up what an earlier run left open; the rest goes on in the background. */
+  recover(): void {
+    for (const entry of this.#journal.open) this.#recoverOne(entry);
+  }
+
+  #recoverOne(entry: JournalEntry): void {
+    const migration = new RecoveredMigration(entry, {
+      journal: this.#journal,
+      attach: (name, handle) => attachSimulated(this.#options.guestDir, name, handle),
+      ledgerFile: (id) => ledgerFile(this.#options.stateDir, id),
+      onChange: (changed) => this.registry.changed(changed),
+      log: (level, text, { id, guestName }) => log(level, text, `${id} ${guestName}`),
+    });
+    this.registry.add(migration);
+    this.#inBackground(this.#finishRecovery(migration));
+  }
+
+  async #finishRecovery(migration: RecoveredMigration): Promise<void> {
+    await migration
+      .restart()
+      .catch((error) => log('error', asGodwitError(error).message, migration.id));
+    await this.#settle(migration);
+    migration.close();
+  }
+
+  /** Resolves when the destination has been told, or the daemon stops. */
+  async #settle(migration: SendSession | RecoveredMigration): Promise<void> {
+    const { id, handover, secret } = migration;
+    if (this.#stopping || this.#settling.has(id) || handover.state.name === 'ended') return;
+    const { peerTimeoutMs, connectTimeoutMs } = this.#options;
+    const settlement = new Settlement({
+      handover,
+      migration: id,
+      secret,
+      dial: async (handlers) => {
+        const { host, port } = migration;
+        const limits = { channels: 1, peerTimeoutMs, connectTimeoutMs };
+        return (await dialControl({ host, port, ...limits, ...handlers })).control;
+      },
+      onWaiting: (reason) => migration.waiting(reason),
+    });
+    this.#settling.set(id, settlement);
+    await settlement.run();
+    this.#settling.delete(id);
+  }
+
+  #inBackground(work: Promise<void>): void {
+    const run = work.finally(() => this.#running.delete(run));
+    this.#running.add(run);
+  }
+
+  /** The way is open again: the peer may have something to be told now. */
+  protected override resolved(migration: SendSession | RecoveredMigration): void {
+    this.#settling.get(migration.id)?.hurry();
+    this.#inBackground(this.#settle(migration));
   }
 
   /** Resolves when the migration has begun. @throws GodwitError unknown-guest, guest-busy, … */
@@ -41,16 +107,21 @@ export class SendDaemon extends Agent<SendSession> implements SenderBackend {
       const guest = await connectSimulatedSource(this.#options.guestDir, name);
       const session = this.#open(request, guest);
       this.registry.add(session);
-      const run = session.run().finally(() => {
-        this.#busy.delete(name);
-        this.#running.delete(run);
-      });
-      this.#running.add(run);
+      this.#inBackground(this.#run(session, name));
       return session.view();
     } catch (error) {
       this.#busy.delete(name);
       throw error;
     }
+  }
+
+  async #run(session: SendSession, name: string): Promise<void> {
+    try {
+      await session.run();
+    } finally {
+      this.#busy.delete(name);
+    }
+    await this.#settle(session);
   }
 
   #open(request: MigrationRequest, guest: Awaited<ReturnType<typeof connectSimulatedSource>>) {
@@ -60,6 +131,9 @@ export class SendDaemon extends Agent<SendSession> implements SenderBackend {
         channels,
         peerTimeoutMs,
         connectTimeoutMs,
+        journal: this.#journal,
+        attach: (name, handle) => attachSimulated(this.#options.guestDir, name, handle),
+        settle: (session) => this.#settle(session),
         ledger: (id) =>
           new LedgerWriter(ledgerFile(stateDir, id), (error) => log('warn', error.message, id)),
         onChange: (session) => this.registry.changed(session),
@@ -72,11 +146,11 @@ export class SendDaemon extends Agent<SendSession> implements SenderBackend {
   }
 
   change(id: string, patch: LimitsPatch): MigrationView {
-    return this.act(id, (session) => session.change(patch));
+    return this.act(id, (session) => live(session).change(patch));
   }
 
   cutover(id: string): MigrationView {
-    return this.act(id, (session) => session.cutover());
+    return this.act(id, (session) => live(session).cutover());
   }
 
   async guests(): Promise<GuestView[]> {
@@ -113,19 +187,39 @@ export class SendDaemon extends Agent<SendSession> implements SenderBackend {
     return ledgerFile(stateDir, found.replace(/\.ndjson$/, ''));
   }
 
-  /** Cancels what has not been committed and waits until everything has ended. */
+  /**
+   * Cancels what has not been committed and waits until that has ended. What the destination still
+   * has to say is left to the journal.
+   */
   async stop(): Promise<void> {
     this.#stopping = true;
     const error = new GodwitError('shutting-down', 'agent-send was told to stop');
-    for (const session of this.registry.all()) if (session.cancellable) session.cancel(error);
+    for (const session of this.registry.all())
+      if (session instanceof SendSession && session.cancellable) session.cancel(error);
+    for (const settlement of this.#settling.values()) settlement.stop();
     await Promise.all(this.#running);
+    await this.#journal.close();
   }
+}
+
+/** @throws GodwitError too-late */
+function live(migration: SendSession | RecoveredMigration): SendSession {
+  if (migration instanceof SendSession) return migration;
+  throw new GodwitError('too-late', 'this migration is being recovered; see resolve');
 }
 
 /** Starts the daemon; it serves its control socket until `stop`. */
 export async function startSendDaemon(options: SendDaemonOptions) {
-  const daemon = new SendDaemon(options);
-  const server = await ControlServer.open(options.socket, daemon);
+  const journal = await Journal.open(options.stateDir);
+  const daemon = new SendDaemon(options, journal);
+  let server: ControlServer;
+  try {
+    server = await ControlServer.open(options.socket, daemon);
+  } catch (error) {
+    await journal.close();
+    throw error;
+  }
+  daemon.recover();
   log('info', `agent-send ready: control socket ${options.socket}, guests in ${options.guestDir}`);
   return {
     stop: async () => {

@@ -26,7 +26,15 @@ process.exitCode = await runProgram(
     summary: 'Sends running guests of this host to other hosts.',
     commands: [
       ...[serve, migrate, manage.list, manage.show],
-      ...[set, cutover, manage.cancel, report, guests, versionCommand('agent-send')],
+      ...[
+        set,
+        cutover,
+        manage.cancel,
+        manage.resolve,
+        report,
+        guests,
+        versionCommand('agent-send'),
+      ],
     ],
   },
   process.argv.slice(2),

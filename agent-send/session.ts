@@ -1,15 +1,10 @@
 import { randomBytes } from 'node:crypto';
+import { formatAddress } from '../lib/control/address.ts';
 import type { LimitsPatch, MigrationRequest, MigrationView, Phase } from '../lib/control/view.ts';
 import { asGodwitError, GodwitError } from '../lib/errors.ts';
-import type { SourceGuest } from '../lib/guest/guest.ts';
-import { HandoverDriver } from '../lib/handover/driver.ts';
-import {
-  type SourceEffect,
-  type SourceEvent,
-  type SourceState,
-  sourceStep,
-  startSource,
-} from '../lib/handover/source-machine.ts';
+import type { GuestCopy, SourceGuest } from '../lib/guest/guest.ts';
+import { startSource } from '../lib/handover/source-machine.ts';
+import type { Journal } from '../lib/journal/journal.ts';
 import { CHUNK_SIZE, GuestLayout, PAGE_SIZE } from '../lib/memory/guest-layout.ts';
 import { totalsSince } from '../lib/pages/counters.ts';
 import { PageHash } from '../lib/pages/hash.ts';
@@ -30,11 +25,12 @@ import type { Accept, Closed, Welcome } from '../lib/wire/messages.ts';
 import { sendTerms } from '../lib/wire/terms.ts';
 
 import { suspensionCosts } from './costs.ts';
+import { SourceHandover } from './handover.ts';
 import { MemoryRounds } from './rounds.ts';
 import { Suspension } from './suspension.ts';
 import { Tracker } from './tracker.ts';
 
-/** How long the destination may take to tell what the guest saw, once it runs, ms. */
+/** How long the destination may take for its last word, ms; after that it is asked in the background. */
 const CLOSED_TIMEOUT_MS = 5000;
 /** Longest wait for an acknowledgement, in peer time limits: congestion is not silence. */
 const STALL_FACTOR = 6;
@@ -45,6 +41,11 @@ export interface SessionContext {
   readonly channels: number;
   readonly peerTimeoutMs: number;
   readonly connectTimeoutMs: number;
+  readonly journal: Journal;
+  /** The guest by the handle that it had, once the session has let go of it. */
+  readonly attach: (name: string, handle: string) => Promise<GuestCopy | undefined>;
+  /** Finishes the handover on connections of its own; resolves when nothing is open any more. */
+  readonly settle: (session: SendSession) => Promise<void>;
   readonly ledger: (id: string) => LedgerWriter;
   readonly onChange: (session: SendSession) => void;
   readonly log: (level: 'info' | 'warn' | 'error', text: string, session: SendSession) => void;
@@ -62,7 +63,7 @@ export class SendSession {
   readonly #guest: SourceGuest;
   readonly #layout: GuestLayout;
   readonly #tracker: Tracker;
-  readonly #driver: HandoverDriver<SourceState, SourceEvent, SourceEffect>;
+  readonly handover: SourceHandover;
   readonly #cancel = new AbortController();
   /** Rejects when the handover has ended without the guest having moved. */
   readonly #ended = Promise.withResolvers<never>();
@@ -76,8 +77,13 @@ export class SendSession {
   #rounds: MemoryRounds | undefined;
   #suspension: Suspension | undefined;
   #decision: PrecopyResult | undefined;
+  #failure: GodwitError | undefined;
   #hash = new PageHash(randomBytes(8).readBigUInt64LE());
   #verifyRate = 0;
+  #peerJournalMs = 0;
+  #secret: Uint8Array = new Uint8Array(0);
+  #committing = false;
+  #released = false;
   #compression: MigrationRequest['compression'] = 'off';
 
   /** Takes over the guest, which is closed at the end of `run`. @throws GodwitError bad-option */
@@ -97,7 +103,7 @@ export class SendSession {
       ledger: context.ledger(this.id),
       onChange: () => context.onChange(this),
     });
-    this.#driver = new HandoverDriver(sourceStep, startSource(1), (e) => this.#perform(e));
+    this.handover = this.#newHandover();
     for (const { promise } of [this.#ended, this.#welcome, this.#accept, this.#running])
       promise.catch(() => {});
   }
@@ -105,6 +111,7 @@ export class SendSession {
   /** The whole migration; never rejects: how it ended is in the view and the ledger. */
   async run(): Promise<void> {
     try {
+      await this.#openJournal();
       this.#guest.onDeath((error) => this.#abort(asGodwitError(error)));
       this.#policy = await openPolicy(this.request.policy, this.request.policyModule);
       await this.#connect();
@@ -114,7 +121,7 @@ export class SendSession {
       await this.#handOver();
       this.#finish('completed', undefined);
     } catch (thrown) {
-      const error = asGodwitError(thrown);
+      const error = this.#failure ?? asGodwitError(thrown);
       if (error.code === 'internal') this.#log('error', (error.cause as Error)?.stack ?? '');
       await this.#unwind(error);
     } finally {
@@ -128,7 +135,8 @@ export class SendSession {
 
   /** True until the guest was given away. */
   get cancellable(): boolean {
-    return this.#driver.state.name === 'precopy' || this.#driver.state.name === 'suspended';
+    const { name } = this.handover.state;
+    return name === 'precopy' || name === 'suspended';
   }
 
   /** Ends the migration; the guest runs on here. @throws GodwitError too-late after commit */
@@ -158,7 +166,36 @@ export class SendSession {
     this.#tracker.limitsChanged();
   }
 
+  get host(): string {
+    return this.request.host;
+  }
+
+  get port(): number {
+    return this.request.port;
+  }
+
+  /** What binds connections to this migration; empty until the receiver has accepted it. */
+  get secret(): Uint8Array {
+    return this.#secret;
+  }
+
+  /** What the handover waits for, when the destination cannot be asked. */
+  waiting(reason: GodwitError | undefined): void {
+    this.#tracker.waiting(reason);
+  }
+
   // ---- phases ------------------------------------------------------------
+
+  /** Durable before anything is asked of the guest or the peer. */
+  async #openJournal(): Promise<void> {
+    const { journal } = this.#context;
+    const { name: state, epoch } = this.handover.state;
+    const { name: guest, hypervisor } = this.#guest.description;
+    const { host, port } = this.request;
+    const peer = formatAddress(host, port);
+    const { handle } = this.#guest;
+    await journal.append({ migration: this.id, state, epoch, guest, hypervisor, handle, peer });
+  }
 
   async #connect(): Promise<void> {
     const { host, port } = this.request;
@@ -179,6 +216,7 @@ export class SendSession {
       () => {},
     );
     this.#control = await this.#or(control);
+    this.handover.speakThrough(this.#control);
     const hello = helloMessage(sendTerms(this.request.channels ?? this.#context.channels));
     this.#control.send('Hello', hello);
     const welcome = await this.#or(this.#welcome.promise);
@@ -198,7 +236,7 @@ export class SendSession {
     const { channels, window } = this.#tracker;
     this.#control!.send('GuestOffer', {
       migration: this.id,
-      epoch: this.#driver.state.epoch,
+      epoch: this.handover.state.epoch,
       guest: name,
       hypervisor,
       deviceModel,
@@ -210,13 +248,16 @@ export class SendSession {
     const accept = await this.#or(this.#accept.promise);
     checkAccept(accept, channels);
     this.#verifyRate = accept.verifyRate;
+    this.#peerJournalMs = accept.journalMs;
+    this.#secret = accept.secret;
+    await this.#context.journal.note(this.id, { secret: accept.secret });
     this.#pool = new SendPool({
       host: this.request.host,
       ports: accept.dataPorts,
       connectTimeoutMs: this.#context.connectTimeoutMs,
       stallTimeoutMs: this.#context.peerTimeoutMs * STALL_FACTOR,
       migration: this.id,
-      secret: Uint8Array.from(accept.channelSecret),
+      secret: accept.secret,
       hashSeed: this.#hash.seed,
       layout: this.#layout,
       memory: this.#guest.memory,
@@ -260,7 +301,7 @@ export class SendSession {
     this.#tracker.enter('stop-and-copy');
     this.#log('info', `stop-and-copy: ${decision.verdict.reason}`);
     const limitMs = enforcedSuspendMs(this.steering.limits);
-    await this.#or(this.#dispatch({ type: 'suspend' }));
+    await this.#or(this.handover.dispatch({ type: 'suspend' }));
     const suspension = this.#suspension!;
     suspension.mark('suspend');
     this.#control!.send('Suspend', { limitMs: Math.round(limitMs ?? 0) });
@@ -292,18 +333,24 @@ export class SendSession {
 
   /** The guest runs at the destination and its source copy is gone; only the last word is missing. */
   async #handOver(): Promise<void> {
+    this.#recordSuspension('destination', await this.#lastWord());
+  }
+
+  async #lastWord(): Promise<Closed | undefined> {
     const callOff = after(CLOSED_TIMEOUT_MS, () => this.#closed.resolve(undefined));
     const closed = await this.#closed.promise;
     callOff();
-    this.#recordSuspension('destination', closed);
+    return closed;
   }
 
   /** The one failure path. */
   async #unwind(error: GodwitError): Promise<void> {
-    await this.#driver.dispatch({ type: 'abort', error }).catch((failure) => {
+    if (this.handover.state.name === 'committed') return; // its end is for the next run to write
+    await this.handover.dispatch({ type: 'abort', error }).catch((failure) => {
       this.#log('error', `after the migration failed: ${asGodwitError(failure).message}`);
     });
-    if (this.#suspension !== undefined && error.code !== 'outcome-unknown') {
+    if (this.handover.state.name === 'aborted') await this.#lastWord();
+    if (this.#suspension !== undefined) {
       const seen = await this.#guest.suspension().catch(() => undefined);
       this.#recordSuspension('source', seen && { guestSuspensionMs: seen.ms, clock: seen.clock });
     }
@@ -318,93 +365,113 @@ export class SendSession {
     await this.#pool?.close();
     await this.#policy?.close();
     await this.#guest.stopDirtyLog().catch(() => {}); // gone with the guest when it has moved
+    this.#released = true;
     this.#guest.close();
     await this.#tracker.closeLedger();
   }
 
   // ---- handover ----------------------------------------------------------
 
-  #dispatch(event: SourceEvent): Promise<void> {
-    return this.#driver.dispatch(event);
+  #newHandover(): SourceHandover {
+    const { journal, attach } = this.#context;
+    const { handle } = this.#guest;
+    return new SourceHandover({
+      migration: this.id,
+      start: startSource(1),
+      journal,
+      guest: async () => (this.#released ? attach(this.request.guest, handle) : this.#guest),
+      onSuspend: () => this.#startSuspension(),
+      onResume: () => this.#suspension?.end(),
+      beforeCommit: () => this.#beforeCommit(),
+      onReport: (moved, error) => {
+        if (moved) this.#running.resolve();
+        else this.#ended.reject(error);
+      },
+      onChange: () => this.#context.onChange(this),
+      log: (level, text) => this.#log(level, text),
+    });
   }
 
-  async #perform(effect: SourceEffect): Promise<void> {
-    switch (effect.type) {
-      case 'suspend-guest':
-        this.#suspension = new Suspension(
-          enforcedSuspendMs(this.steering.limits),
-          this.#roundTripMs(),
-          () => this.#abort(this.#missed()),
-        );
-        return this.#guest.suspend();
-      case 'resume-guest':
-        await this.#guest.resume();
-        this.#suspension?.end();
-        return;
-      case 'send-commit':
-        this.#suspension!.disarm();
-        this.#suspension!.mark('prepare');
-        this.#tracker.enter('handover');
-        this.#control!.send('Commit', { epoch: effect.epoch });
-        return;
-      case 'release-guest':
-        return this.#guest.release();
-      case 'send-released':
-        this.#control!.send('Released', { epoch: effect.epoch });
-        return;
-      case 'send-abort':
-        this.#control?.destroy(effect.error);
-        return;
-      case 'end':
-        if (effect.error) this.#ended.reject(effect.error);
-        else this.#running.resolve();
-    }
+  #startSuspension(): void {
+    const limitMs = enforcedSuspendMs(this.steering.limits);
+    const onDeadline = () => this.#abort(this.#missed());
+    this.#suspension = new Suspension(limitMs, this.#roundTripMs(), onDeadline);
   }
 
-  #receive({ kind, message }: Received): void {
+  /** The last look at the clock: the disk may have taken its time. */
+  #beforeCommit(): GodwitError | undefined {
+    if (this.#committing) return undefined;
+    this.#committing = true;
+    if (this.#suspension!.late) return this.#missed();
+    this.#suspension!.disarm();
+    this.#suspension!.mark('prepare');
+    this.#tracker.enter('handover');
+    this.#awaitAnswer();
+    return undefined;
+  }
+
+  /** A destination that hears Commit and says nothing is asked again, on a new connection. */
+  #awaitAnswer(): void {
+    const silent = new GodwitError('peer-silent', 'the destination does not answer Commit');
+    const callOff = after(this.#context.peerTimeoutMs, () => this.#control!.destroy(silent));
+    const settled = this.#or(this.#running.promise).catch(() => {});
+    settled.then(callOff);
+  }
+
+  #receive(received: Received): void {
+    const { kind, message } = received;
     switch (kind) {
       case 'Welcome':
         return this.#welcome.resolve(message);
       case 'Accept':
-        return this.#accept.resolve({ ...message, channelSecret: message.channelSecret.slice() });
-      case 'Prepared': {
-        const late = this.#suspension?.late ? this.#missed() : undefined;
-        this.#report(this.#dispatch({ type: 'prepared', epoch: message.epoch, late }));
-        return;
-      }
+        return this.#accept.resolve({ ...message, secret: Uint8Array.from(message.secret) });
       case 'Running':
         this.#suspension?.mark('commit');
         this.#suspension?.end();
-        this.#report(this.#dispatch({ type: 'running', epoch: message.epoch }));
-        return;
-      case 'Refused': {
-        const text = `the destination refused the commit: ${message.text}`;
-        const error = new GodwitError('commit-refused', text, { fromPeer: true });
-        this.#report(this.#dispatch({ type: 'refused', epoch: message.epoch, error }));
-        return;
-      }
+        break;
       case 'Closed':
-        return this.#closed.resolve(message);
-      default:
-        throw new GodwitError('bad-message', `the receiver sent ${kind} where it has no place`);
+        this.#closed.resolve(message);
     }
+    const late = this.#suspension?.late ? this.#missed() : undefined;
+    if (!this.handover.hear(received, late))
+      throw new GodwitError('bad-message', `the receiver sent ${kind} where it has no place`);
   }
 
   /** Ends the migration from outside the list of phases. */
   #abort(error: GodwitError): void {
+    this.#failed(error);
     this.#cancel.abort();
-    this.#report(this.#dispatch({ type: 'abort', error }));
+    this.handover.dispatch({ type: 'abort', error }).catch((thrown) => this.#report(thrown));
   }
 
+  /** The first reason counts: what fails after it fails because of it. */
+  #failed(error: GodwitError): void {
+    if (this.cancellable) this.#failure ??= error;
+  }
+
+  /** The destination cannot be heard any more on this connection. */
   #lost(error: GodwitError | undefined): void {
+    this.handover.speakThrough(undefined);
     this.#closed.resolve(undefined);
     const lost = error ?? new GodwitError('peer-closed', 'the connection was closed');
-    this.#report(this.#dispatch({ type: 'lost', error: lost }));
+    this.#failed(lost);
+    this.handover
+      .dispatch({ type: 'lost', error: lost })
+      .catch((thrown) => this.#report(thrown))
+      .then(() => this.#settleCommitted(lost));
+  }
+
+  /** Given away, and nobody says whether it was taken: asks until it is known. */
+  async #settleCommitted(lost: GodwitError): Promise<void> {
+    if (this.handover.state.name !== 'committed') return;
+    this.#log('warn', `committed, then the connection was lost: ${lost.message}; asking again`);
+    await this.#context.settle(this);
+    if (this.handover.state.name === 'committed') this.#ended.reject(leftToJournal());
   }
 
   /** What fails while an event is handled, outside any phase that could throw it. */
-  #report(dispatched: Promise<void>): void {
-    dispatched.catch((thrown) => this.#log('error', asGodwitError(thrown).message));
+  #report(thrown: unknown): void {
+    this.#log('error', asGodwitError(thrown).message);
   }
 
   /** A phase's result, unless the handover ends first. */
@@ -420,6 +487,8 @@ export class SendSession {
       channels: this.#tracker.channels,
       syncMs: this.#rounds?.lastSyncMs ?? 0,
       roundTripMs: this.#roundTripMs(),
+      journalMs: this.#context.journal.appendMs,
+      peerJournalMs: this.#peerJournalMs,
       verifyRate: this.request.verify ? this.#verifyRate : 0,
     });
   }
@@ -493,6 +562,11 @@ export class SendSession {
   }
 }
 
+function leftToJournal(): GodwitError {
+  const text = 'agent-send stopped before the destination said whether it runs the guest';
+  return new GodwitError('shutting-down', text);
+}
+
 function outcomeOf(error: GodwitError): Outcome {
   switch (error.code) {
     case 'policy-abort':
@@ -500,8 +574,6 @@ function outcomeOf(error: GodwitError): Outcome {
       return 'aborted';
     case 'cancelled':
       return 'cancelled';
-    case 'outcome-unknown':
-      return 'needs-resolve';
     default:
       return 'failed';
   }

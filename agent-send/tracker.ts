@@ -1,3 +1,4 @@
+import { formatAddress } from '../lib/control/address.ts';
 import type { MigrationRequest, MigrationView, Phase } from '../lib/control/view.ts';
 import type { GodwitError } from '../lib/errors.ts';
 import type { ChannelTotals } from '../lib/pages/counters.ts';
@@ -10,6 +11,8 @@ import type { MemoryRounds } from './rounds.ts';
 
 /** The wire rate shown is the mean over about this time. */
 const RATE_WINDOW_MS = 1000;
+/** After this long without an answer to Commit, whoever waits is told, ms; the asking goes on. */
+const PATIENCE_MS = 20_000;
 /** Batches that may be on their way on one channel, unless the receiver wants fewer. */
 const DEFAULT_WINDOW = 8;
 
@@ -51,6 +54,7 @@ export class Tracker {
   #endedMs: number | undefined;
   #last: (Consultation & { readonly stats: PrecopyStats }) | undefined;
   #suspension: MigrationView['suspension'];
+  #waiting: { readonly for: string; readonly sinceMs: number } | undefined;
   #outcome: Outcome | undefined;
   #error: GodwitError | undefined;
   /** Wire bytes over time, for the rate: the oldest entry is about RATE_WINDOW_MS old. */
@@ -67,7 +71,7 @@ export class Tracker {
       time: this.#startedAt,
       id,
       guest: request.guest,
-      destination: peerOf(request),
+      destination: formatAddress(request.host, request.port),
       hypervisor,
       policy: request.policy,
       limits: steering.limits,
@@ -131,6 +135,17 @@ export class Tracker {
     this.#options.onChange();
   }
 
+  /** The guest is given away and its destination cannot be asked, for that reason. */
+  waiting(reason: GodwitError | undefined): void {
+    const sinceMs = this.#waiting?.sinceMs ?? performance.now();
+    this.#waiting = reason && {
+      for: `the destination's word whether it runs the guest: ${reason.message}`,
+      sinceMs,
+    };
+    if (reason && performance.now() - sinceMs > PATIENCE_MS) this.#outcome ??= 'needs-resolve';
+    this.#options.onChange();
+  }
+
   suspended(record: Omit<SuspensionRecord, 'type' | 'at'>): void {
     const { agentMs, guestMs, clock } = record;
     this.#suspension = { agentMs, guestMs, clock };
@@ -145,6 +160,7 @@ export class Tracker {
   ): void {
     this.#outcome = outcome;
     this.#error = error;
+    this.#waiting = undefined;
     this.#options.ledger.append({
       type: 'end',
       at: this.#now(),
@@ -173,7 +189,7 @@ export class Tracker {
       id,
       role: 'send',
       guest: request.guest,
-      peer: peerOf(request),
+      peer: formatAddress(request.host, request.port),
       phase: this.#phase,
       startedAt: this.#startedAt,
       elapsedMs: this.#now(),
@@ -193,6 +209,7 @@ export class Tracker {
       limits: steering.limits,
       bandwidth: this.bandwidth,
       encodings: totals?.encodings ?? NO_ENCODINGS,
+      waitsFor: this.#waiting?.for,
       outcome: this.#outcome,
       code: this.#error?.code,
       message: this.#error?.message,
@@ -210,8 +227,4 @@ export class Tracker {
     if (!first || !last || last.at === first.at) return 0;
     return ((last.bytes - first.bytes) * 1000) / (last.at - first.at);
   }
-}
-
-function peerOf({ host, port }: MigrationRequest): string {
-  return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
 }

@@ -11,6 +11,8 @@ export interface Option {
   readonly range?: string;
   /** What holds when it is not given, as the help shows it. */
   readonly otherwise?: string;
+  /** It may be given several times; `Input.options` has all of its values. */
+  readonly repeatable?: true;
 }
 
 export interface Command {
@@ -27,6 +29,8 @@ export interface Input {
   readonly arguments: readonly string[];
   /** Value of an option, undefined when it was not given. */
   readonly option: (name: string) => string | undefined;
+  /** Values of a repeatable option, none when it was not given. */
+  readonly options: (name: string) => readonly string[];
   readonly flag: (name: string) => boolean;
   readonly json: boolean;
 }
@@ -99,10 +103,11 @@ export function print<T>(input: Input, value: T, words: (value: T) => string): v
 function takeApart(program: Program, command: Command, argv: readonly string[]): Input {
   const options = { ...command.options, ...COMMON };
   const config = Object.fromEntries(
-    Object.entries(options).map(([name, { value }]) => [
+    Object.entries(options).map(([name, { value, repeatable = false }]) => [
       name,
       {
         type: value === undefined ? ('boolean' as const) : ('string' as const),
+        multiple: repeatable,
         ...(name === 'help' && { short: 'h' }),
       },
     ]),
@@ -130,6 +135,7 @@ function takeApart(program: Program, command: Command, argv: readonly string[]):
   return {
     arguments: positionals,
     option: (name) => values[name] as string | undefined,
+    options: (name) => (values[name] ?? []) as string[],
     flag: (name) => values[name] === true,
     json: values.json === true,
   };
@@ -153,8 +159,9 @@ function inRange({ range }: Option): string {
   return range === undefined ? '' : `, ${range}`;
 }
 
-function explain({ help, range, otherwise }: Option): string {
-  const facts = [range, otherwise && `default ${otherwise}`].filter((fact) => fact !== undefined);
+function explain({ help, range, otherwise, repeatable }: Option): string {
+  const often = repeatable ? 'may be repeated' : undefined;
+  const facts = [range, often, otherwise && `default ${otherwise}`].filter((f) => f !== undefined);
   return facts.length === 0 ? help : `${help}\n(${facts.join('; ')})`;
 }
 

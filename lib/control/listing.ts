@@ -1,3 +1,4 @@
+import type { Dilemma } from '../handover/resolve.ts';
 import { PAGE_SIZE } from '../memory/guest-layout.ts';
 import type { PolicyName } from '../precopy/limits.ts';
 import { limitsInWords, printable } from '../report/words.ts';
@@ -20,15 +21,26 @@ export function listText(views: readonly MigrationView[]): string {
     ]),
   ];
   const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));
-  return rows
-    .map(
-      (row) =>
-        `${row
-          .map((cell, i) => cell.padEnd(widths[i]!))
-          .join('  ')
-          .trimEnd()}\n`,
-    )
-    .join('');
+  const lines = rows.map(
+    (row) =>
+      `${row
+        .map((cell, i) => cell.padEnd(widths[i]!))
+        .join('  ')
+        .trimEnd()}\n`,
+  );
+  const waits = views.map(({ waitsFor }) =>
+    waitsFor ? `  waits for ${printable(waitsFor)}\n` : '',
+  );
+  return lines.map((line, i) => line + (waits[i - 1] ?? '')).join('');
+}
+
+/** What a person could decide about a handover, and what that risks. */
+export function dilemmaText({ proves, choices }: Dilemma): string {
+  const options = Object.entries(choices).map(
+    ([name, { does, risks }]) => `\n  --${name}\n    ${does}\n    Risk: ${risks}\n`,
+  );
+  const how = options.length > 0 ? '\nOnly if the other host is gone for good:\n' : '';
+  return `${proves}\n${how}${options.join('')}`;
 }
 
 /** One migration, a fact a line. */
@@ -40,6 +52,7 @@ export function showText(view: MigrationView): string {
     [view.role === 'send' ? 'to' : 'from', view.peer],
     ['state', view.outcome ?? view.phase],
     ['message', view.message && `${view.message}${view.code ? ` (${view.code})` : ''}`],
+    ['waits for', view.waitsFor],
     ['time', formatDuration(view.elapsedMs)],
     ['round', `${view.round} (${view.roundSent} of ${view.roundPages} pages)`],
     ['sent', `${view.pagesSent} pages, ${formatSize(view.wireBytes)} on the wire`],

@@ -1,7 +1,8 @@
 import { GodwitError } from '../errors.ts';
+import type { Dilemma } from '../handover/resolve.ts';
 import { type Command, type Input, type Option, print } from './cli.ts';
 import { ControlClient } from './client.ts';
-import { listText, showText } from './listing.ts';
+import { dilemmaText, listText, showText } from './listing.ts';
 import { defaultPaths } from './paths.ts';
 import { EXIT, type MigrationView } from './view.ts';
 
@@ -44,6 +45,36 @@ export class Manage {
   get cancel(): Command {
     const summary = 'Cancels a migration; the guest runs on at its source.';
     return this.action('cancel', summary, 'POST', '/cancel');
+  }
+
+  /** Says what is known, or decides. The decision is never the default. */
+  get resolve(): Command {
+    return {
+      name: 'resolve',
+      arguments: ['ID'],
+      summary:
+        'Decides about a guest whose other host is gone for good; without a choice, explains.',
+      options: {
+        'keep-here': { help: 'this host has the guest from now on' },
+        'give-up': { help: 'this host lets go of it' },
+        socket: this.socket,
+      },
+      run: async (input) => {
+        const client = this.client(input);
+        const url = `/migrations/${idOf(input)}/resolve`;
+        const choices = ['keep-here', 'give-up'].filter((name) => input.flag(name));
+        if (choices.length > 1)
+          throw new GodwitError('bad-option', 'choose one: --keep-here or --give-up');
+        const dilemma = await client.request<Dilemma>('GET', url);
+        if (choices.length === 0) {
+          print(input, dilemma, dilemmaText);
+          return EXIT.usage;
+        }
+        const view = await client.request<MigrationView>('POST', url, { choice: choices[0] });
+        print(input, view, showText);
+        return EXIT.completed;
+      },
+    };
   }
 
   /** A command that does one thing to one migration and shows it. */

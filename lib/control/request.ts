@@ -1,6 +1,7 @@
 import path from 'node:path';
 import { GodwitError } from '../errors.ts';
 import { GUEST_NAME_RULE, isGuestName } from '../guest/guest.ts';
+import type { Choice } from '../handover/resolve.ts';
 import { type PolicyName, policyLimits } from '../precopy/limits.ts';
 import type { PolicyLimits } from '../precopy/stats.ts';
 import { MAX_CHANNELS } from '../wire/handshake.ts';
@@ -76,6 +77,16 @@ export function parseLimitsPatch(body: unknown): LimitsPatch {
   if (bandwidth === undefined) return patch;
   if (bandwidth === null) return { ...patch, bandwidth };
   return { ...patch, bandwidth: number(fields, 'bandwidth', BANDWIDTH_RANGE)! };
+}
+
+/** Checks the body of `POST /migrations/ID/resolve`. @throws GodwitError bad-option */
+export function parseChoice(body: unknown): Choice {
+  const fields = record(body, 'the request');
+  onlyFields(fields, ['choice']);
+  const choice = text(fields, 'choice');
+  if (choice !== 'keep-here' && choice !== 'give-up')
+    throw refuse('choice', 'is keep-here or give-up');
+  return choice;
 }
 
 /** Ranges, and what the policy allows. @throws GodwitError bad-option */

@@ -3,7 +3,7 @@ import type { AgentBackend, SenderBackend } from './backend.ts';
 import { streamEvents } from './event-stream.ts';
 import { RequestRefused, readJson, sendJson, sendLedger } from './http.ts';
 import { metricsText } from './metrics.ts';
-import { parseLimitsPatch, parseMigrationRequest } from './request.ts';
+import { parseChoice, parseLimitsPatch, parseMigrationRequest } from './request.ts';
 
 /** A request whose route is known. */
 interface Call<Backend> {
@@ -38,6 +38,12 @@ const AGENT_ROUTES: readonly Route<AgentBackend>[] = [
   ),
   route('POST', '/migrations/ID/cancel', ({ backend, id, response }) =>
     sendJson(response, 202, backend.cancel(id)),
+  ),
+  route('GET', '/migrations/ID/resolve', ({ backend, id, response }) =>
+    sendJson(response, 200, backend.dilemma(id)),
+  ),
+  route('POST', '/migrations/ID/resolve', async ({ backend, id, request, response }) =>
+    sendJson(response, 200, await backend.resolve(id, parseChoice(await readJson(request)))),
   ),
   route('GET', '/migrations/ID/events', ({ backend, id, response, closing }) =>
     streamEvents(backend, id, response, closing),

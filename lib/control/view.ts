@@ -1,8 +1,11 @@
 import type { Estimate, PolicyLimits, Verdict } from '../precopy/stats.ts';
 import type { EncodingCounts, Outcome } from '../report/records.ts';
 
-/** Where a migration stands. A receiving agent sees the same phases. */
-export type Phase = 'connecting' | 'precopy' | 'stop-and-copy' | 'handover' | 'ended';
+/**
+ * Where a migration stands. A receiving agent sees the same phases. `recovery`: found in the journal
+ * after a restart of the agent, being finished or undone.
+ */
+export type Phase = 'connecting' | 'precopy' | 'stop-and-copy' | 'handover' | 'recovery' | 'ended';
 
 /** A migration as the control socket shows it: plain JSON, times in ms, rates per second. */
 export interface MigrationView {
@@ -39,7 +42,9 @@ export interface MigrationView {
   /** Cap in bytes per second. */
   readonly bandwidth: number | undefined;
   readonly encodings: EncodingCounts;
-  /** Once ended. */
+  /** What the agents still have to tell each other, and what keeps them from it. */
+  readonly waitsFor: string | undefined;
+  /** Once ended; `needs-resolve` already while it waits for a peer that does not come back. */
   readonly outcome: Outcome | undefined;
   readonly code: string | undefined;
   readonly message: string | undefined;
@@ -47,6 +52,37 @@ export interface MigrationView {
   readonly suspension:
     | { agentMs: number; guestMs: number | undefined; clock: string | undefined }
     | undefined;
+}
+
+/** The view of a migration of which nothing but its journal is known. */
+export function bareView(
+  known: Pick<MigrationView, 'id' | 'role' | 'guest' | 'peer' | 'phase' | 'startedAt'>,
+): MigrationView {
+  return {
+    ...known,
+    elapsedMs: Date.now() - Date.parse(known.startedAt),
+    totalPages: 0,
+    round: 0,
+    roundPages: 0,
+    roundSent: 0,
+    pagesSent: 0,
+    wireBytes: 0,
+    wireRate: 0,
+    drainRate: 0,
+    dirtyRate: -1,
+    dirtyPages: -1,
+    estimate: undefined,
+    verdict: undefined,
+    policy: '',
+    limits: undefined,
+    bandwidth: undefined,
+    encodings: { zero: 0, raw: 0, same: 0, delta: 0, copy: 0 },
+    waitsFor: undefined,
+    outcome: undefined,
+    code: undefined,
+    message: undefined,
+    suspension: undefined,
+  };
 }
 
 /** What `POST /migrations` takes; the CLI has parsed and checked units already. */

@@ -139,7 +139,7 @@ class ReceiveWorker {
         admitted = true;
         this.#channel = channel;
         this.#server?.close();
-        channel.send('ChannelReady', { channel: this.#data.channel });
+        channel.send('ChannelReady', { channel: this.#data.channel, received: 0 });
       },
       onClose: (error) => {
         if (admitted)

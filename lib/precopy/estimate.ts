@@ -17,6 +17,8 @@ export interface SuspensionCosts {
   /** One message to the peer and its answer. */
   readonly roundTripMs: number;
   readonly deviceStateBytes: number;
+  /** Records that both sides make durable before the guest runs again. */
+  readonly journalMs: number;
   /** Device state into the destination's hypervisor. */
   readonly loadMs: number;
   /** Re-reading all destination memory; 0 unless asked for. */
@@ -39,6 +41,7 @@ export function fixedCostMs(costs: SuspensionCosts, drainRate: number): number {
   return (
     costs.suspendMs +
     costs.digestMs +
+    costs.journalMs +
     HANDOVER_ROUND_TRIPS * costs.roundTripMs +
     (costs.deviceStateBytes / drainRate) * 1000 +
     costs.loadMs +

@@ -1,8 +1,8 @@
-import { type FileHandle, mkdir, open, readFile } from 'node:fs/promises';
+import { appendFile, type FileHandle, mkdir, open, readFile, truncate } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { GodwitError } from '../errors.ts';
 import { checkRecord } from './ledger-shape.ts';
-import type { LedgerRecord } from './records.ts';
+import type { EncodingCounts, EndRecord, LedgerRecord, RoundRecord } from './records.ts';
 
 /**
  * Characters that may wait for the disk. A consultation is about 600 of them and comes four times
@@ -93,6 +93,40 @@ export class LedgerWriter {
     const message = `the ledger ${this.file} cannot be written, the report will be incomplete: ${why}`;
     this.#onFailure(new GodwitError('ledger-failed', message, { cause }));
   }
+}
+
+/**
+ * Writes the end of a ledger whose agent was interrupted: what was sent is what the finished rounds
+ * say. A ledger that has its end is left as it is.
+ * @throws GodwitError as `readLedger`
+ */
+export async function endInterrupted(
+  file: string,
+  end: Pick<EndRecord, 'outcome' | 'code' | 'message'>,
+): Promise<void> {
+  const records = await readLedger(file);
+  const [start] = records;
+  if (start?.type !== 'start' || records.some(({ type }) => type === 'end')) return;
+  const rounds = records.filter((record) => record.type === 'round');
+  const record: EndRecord = {
+    type: 'end',
+    at: Date.now() - Date.parse(start.time),
+    ...end,
+    rounds: rounds.length,
+    pages: rounds.reduce((sum, { sentPages }) => sum + sentPages, 0),
+    wireBytes: rounds.reduce((sum, { wireBytes }) => sum + wireBytes, 0),
+    encodings: sumEncodings(rounds),
+  };
+  const bytes = await readFile(file);
+  await truncate(file, bytes.lastIndexOf('\n') + 1); // the line that was being written
+  await appendFile(file, `${JSON.stringify(record)}\n`);
+}
+
+function sumEncodings(rounds: readonly RoundRecord[]): EncodingCounts {
+  const sum = { zero: 0, raw: 0, same: 0, delta: 0, copy: 0 };
+  for (const { encodings } of rounds)
+    for (const name of Object.keys(sum) as (keyof EncodingCounts)[]) sum[name] += encodings[name];
+  return sum;
 }
 
 /**

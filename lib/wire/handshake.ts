@@ -102,13 +102,13 @@ export function checkGuestOffer(offer: GuestOffer): GuestLayout {
 
 /** @throws GodwitError bad-message unless there is a port for each channel and a secret */
 export function checkAccept(accept: Accept, channels: number): void {
-  const { dataPorts, channelSecret, verifyRate } = accept;
+  const { dataPorts, secret, verifyRate } = accept;
   if (dataPorts.length !== channels)
     throw badMessage(`Accept names ${dataPorts.length} data ports for ${channels} channels`);
   const wrong = dataPorts.find((port) => port < 1 || port > 65535);
   if (wrong !== undefined) throw badMessage(`Accept names data port ${wrong}`);
-  if (channelSecret.length !== SECRET_SIZE)
-    throw badMessage(`the channel secret has ${channelSecret.length} bytes, not ${SECRET_SIZE}`);
+  if (secret.length !== SECRET_SIZE)
+    throw badMessage(`the channel secret has ${secret.length} bytes, not ${SECRET_SIZE}`);
   if (verifyRate < 0) throw badMessage(`Accept tells a verify rate of ${verifyRate}`);
 }
 

@@ -14,6 +14,8 @@ export interface Kind {
   readonly payload: number;
   /** A peer that does not know the kind may skip it. */
   readonly optional: boolean;
+  /** It counts in the link's sequence and is sent again when a connection was lost. */
+  readonly numbered: boolean;
 }
 
 // name: number, from, connection, body limit, payload limit
@@ -38,11 +40,22 @@ const TABLE = {
   Abort: [18, 'both', 'both', 4 * KiB, 0],
   Ping: [19, 'both', 'control', 64, 0],
   Pong: [20, 'both', 'control', 64, 0],
+  Rejoin: [21, 'sender', 'control', 128, 0],
+  Rejoined: [22, 'receiver', 'control', 64, 0],
+  Recover: [23, 'sender', 'control', 256, 0],
+  Recovered: [24, 'receiver', 'control', 64, 0],
+  Aborted: [25, 'sender', 'control', 4 * KiB, 0],
   ChannelOpen: [32, 'sender', 'data', 256, 0],
   ChannelReady: [33, 'receiver', 'data', 64, 0],
   PageBatch: [34, 'sender', 'data', 8 * KiB, MiB + 64 * KiB],
-  Ack: [35, 'receiver', 'data', 0, 0],
+  Ack: [35, 'both', 'both', 0, 0],
 } as const;
+
+/** Kinds that belong to one connection; all others are numbered and outlive it. */
+const UNNUMBERED: ReadonlySet<KindName> = new Set<KindName>([
+  ...(['Hello', 'Welcome', 'Abort', 'Ping', 'Pong', 'Ack', 'ChannelOpen', 'ChannelReady'] as const),
+  ...(['Rejoin', 'Rejoined'] as const),
+]);
 
 export type KindName = keyof typeof TABLE;
 
@@ -55,6 +68,7 @@ export const KINDS: readonly Kind[] = Object.entries(TABLE).map(
     body,
     payload,
     optional: optional !== undefined,
+    numbered: !UNNUMBERED.has(name as KindName),
   }),
 );
 

@@ -8,10 +8,21 @@ import { root, run } from './run.ts';
 
 const COMMANDS = {
   'agent-send': [
-    ...['serve', 'migrate', 'list', 'show', 'set', 'cutover', 'cancel', 'report', 'guests'],
+    ...[
+      'serve',
+      'migrate',
+      'list',
+      'show',
+      'set',
+      'cutover',
+      'cancel',
+      'resolve',
+      'report',
+      'guests',
+    ],
     'version',
   ],
-  'agent-recv': ['serve', 'list', 'show', 'cancel', 'version'],
+  'agent-recv': ['serve', 'list', 'show', 'cancel', 'resolve', 'version'],
 } as const;
 
 const agents = ['agent-send', 'agent-recv'] as const;

@@ -52,12 +52,20 @@ test.each(agents)(
   'a second %s on the same socket is refused, the first one stays',
   async (agent) => {
     const { socket, args } = await serve(agent);
-    const { code, stderr } = await run(agent, ...args);
+    const other = path.join(dir, 'other');
+    const { code, stderr } = await run(agent, ...args, '--state-dir', other);
     expect(code).toBe(EXIT.failed);
     expect(stderr).toContain(`another daemon serves the control socket ${socket}`);
     expect((await run(agent, 'list', '--socket', socket)).code).toBe(0);
   },
 );
+
+test.each(agents)('a second %s on the same state is refused', async (agent) => {
+  const { args } = await serve(agent);
+  const { code, stderr } = await run(agent, ...args, '--socket', path.join(dir, 'other.sock'));
+  expect(code).toBe(EXIT.failed);
+  expect(stderr).toContain('another agent uses this state directory (journal-failed)');
+});
 
 test.each(agents)('%s takes the place of one that was killed', async (agent) => {
   const { daemon, socket } = await serve(agent);
@@ -73,7 +81,8 @@ test('a port in use is told in a sentence, and nothing is left behind', async ()
   const port = /port (\d+)/.exec(daemon.printed())![1]!;
   const socket = path.join(dir, 'second.sock');
   const args = ['serve', '--listen', `127.0.0.1:${port}`, '--socket', socket];
-  const { code, stderr } = await run('agent-recv', ...args, '--guest-dir', dir, '--state-dir', dir);
+  const state = path.join(dir, 'second');
+  const { code, stderr } = await run('agent-recv', ...args, '--state-dir', state);
   expect(code).toBe(EXIT.failed);
   expect(stderr).toContain(`cannot listen on 127.0.0.1 port ${port}: EADDRINUSE (listen-failed)`);
   expect(fs.existsSync(socket)).toBe(false);

@@ -9,6 +9,7 @@ import type {
   MigrationView,
 } from '../../lib/control/view.ts';
 import { GodwitError } from '../../lib/errors.ts';
+import { type Choice, type Dilemma, sourceDilemma } from '../../lib/handover/resolve.ts';
 
 export const LIMITS = {
   maxSuspendMs: 300,
@@ -50,6 +51,7 @@ export function aView(over: Partial<MigrationView> = {}): MigrationView {
     code: undefined,
     message: undefined,
     suspension: undefined,
+    waitsFor: undefined,
     ...over,
   };
 }
@@ -107,6 +109,16 @@ export class FakeBackend implements SenderBackend {
     if (this.#view.phase === 'ended') throw new GodwitError('too-late', 'it has ended');
     this.becomes(ended('cancelled', { code: 'cancelled', message: 'the migration was cancelled' }));
     return this.#view;
+  }
+
+  dilemma(id: string): Dilemma {
+    this.show(id);
+    return sourceDilemma('committed');
+  }
+
+  async resolve(id: string, choice: Choice): Promise<MigrationView> {
+    this.calls.push(['resolve', id, choice]);
+    return this.show(id);
   }
 
   watch(id: string, listener: (view: MigrationView) => void): () => void {

@@ -130,9 +130,8 @@ describe('what a sender meets', () => {
     await until(async () => (await hosts.view(id)).round === 1, 'the first round runs');
     await hosts.recv.end('SIGKILL');
     expect(await hosts.ended(id)).toMatchObject({ outcome: 'failed', code: 'peer-closed' });
-    // Its guest outlives it; recovery comes with the journal. A person ends the paused copy.
-    await hosts.quitGuest('destination');
     await hosts.startRecv();
+    await hosts.mustBeGoneFrom('destination');
   });
 
   test('a destination hypervisor that dies in the middle', async () => {

@@ -68,7 +68,7 @@ export class FakeSender {
     this.data.send('ChannelOpen', {
       migration: this.id,
       channel: 0,
-      secret: this.accept.channelSecret,
+      secret: this.accept.secret,
     });
     await ready;
   }

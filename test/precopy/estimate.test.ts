@@ -4,6 +4,7 @@ import { estimateSuspension, fixedCostMs } from '../../lib/precopy/estimate.ts';
 
 const COSTS = {
   suspendMs: 2,
+  journalMs: 0,
   digestMs: 3,
   roundTripMs: 5,
   deviceStateBytes: 1_000_000,
@@ -14,6 +15,7 @@ const COSTS = {
 const FREE = {
   suspendMs: 0,
   digestMs: 0,
+  journalMs: 0,
   roundTripMs: 0,
   deviceStateBytes: 0,
   loadMs: 0,

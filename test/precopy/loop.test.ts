@@ -208,6 +208,7 @@ test('an engine that fails ends the loop with its own error, and leaves no timer
     startedMs: 0,
     costs: () => ({
       suspendMs: 0,
+      journalMs: 0,
       digestMs: 0,
       roundTripMs: 0,
       deviceStateBytes: 0,

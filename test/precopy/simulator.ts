@@ -129,6 +129,7 @@ export interface Run {
 
 const COSTS: SuspensionCosts = {
   suspendMs: 2,
+  journalMs: 0,
   digestMs: 1,
   roundTripMs: 0.2,
   deviceStateBytes: 64 * 1024,

@@ -93,7 +93,7 @@ describe('Channel', () => {
     const { payload } = receiver.received[1]!;
     expect(payload.equals(Buffer.concat([shared, hex('aabbcc')]))).toBe(true);
     expect(sender.channel.bytesSent).toBeGreaterThan(payload.length);
-    receiver.channel.send('ChannelReady', { channel: 0 });
+    receiver.channel.send('ChannelReady', { channel: 0, received: 0 });
     receiver.channel.sendAck(sequence);
     await until(() => sender.received.length === 2, 'the acknowledgement');
     expect(sender.received[1]).toMatchObject({ kind: 'Ack', sequence });

@@ -88,21 +88,24 @@ describe('kinds table', () => {
   it('is the table in WIRE.md', () => {
     const document = readFileSync(new URL('../../proto/WIRE.md', import.meta.url), 'utf8');
     const rows = document.matchAll(
-      /^\| (\d+) \| (\w+)( \(optional\))? \| (.+?) \| (.+?) \| (.+?) \|$/gm,
+      /^\| (\d+) \| (\*?)(\w+)\*?( \(optional\))? \| (.+?) \| (.+?) \| (.+?) \|$/gm,
     );
-    const documented = [...rows].map(([, number, name, optional, direction, body, payload]) => ({
-      name,
-      number: Number(number),
-      from: direction!.startsWith('S→R')
-        ? 'sender'
-        : direction!.startsWith('R→S')
-          ? 'receiver'
-          : 'both',
-      connection: direction!.includes('control and data') ? 'both' : direction!.split(/[ ,]+/)[1],
-      body: bytesOf(body!),
-      payload: bytesOf(payload!),
-      optional: optional !== undefined,
-    }));
+    const documented = [...rows].map(
+      ([, number, italics, name, optional, direction, body, payload]) => ({
+        name,
+        number: Number(number),
+        from: direction!.startsWith('S→R')
+          ? 'sender'
+          : direction!.startsWith('R→S')
+            ? 'receiver'
+            : 'both',
+        connection: direction!.includes('control and data') ? 'both' : direction!.split(/[ ,]+/)[1],
+        body: bytesOf(body!),
+        payload: bytesOf(payload!),
+        optional: optional !== undefined,
+        numbered: italics === '*',
+      }),
+    );
     expect(documented).toEqual(KINDS);
   });
 });

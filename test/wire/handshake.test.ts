@@ -165,7 +165,12 @@ describe('checkGuestOffer', () => {
 });
 
 describe('checkAccept', () => {
-  const accept = { dataPorts: [7071, 65535], channelSecret: new Uint8Array(16), verifyRate: 1e9 };
+  const accept = {
+    dataPorts: [7071, 65535],
+    secret: new Uint8Array(16),
+    verifyRate: 1e9,
+    journalMs: 1,
+  };
 
   it('takes a port for each channel and a secret', () => {
     checkAccept(accept, 2);
@@ -175,7 +180,7 @@ describe('checkAccept', () => {
     ['too few ports', { dataPorts: [7071] }, /1 data ports for 2 channels/],
     ['port 0', { dataPorts: [7071, 0] }, /data port 0/],
     ['port 65536', { dataPorts: [7071, 65536] }, /data port 65536/],
-    ['a short secret', { channelSecret: new Uint8Array(15) }, /15 bytes, not 16/],
+    ['a short secret', { secret: new Uint8Array(15) }, /15 bytes, not 16/],
     ['a negative rate', { verifyRate: -1 }, /verify rate/],
   ])('refuses %s', (_, change, text) => {
     expect(() => checkAccept({ ...accept, ...change }, 2)).toThrow(refused('bad-message', text));
