@@ -3,8 +3,11 @@ import { mkdir } from 'node:fs/promises';
 import net from 'node:net';
 import path from 'node:path';
 import { Agent } from '../lib/control/agent.ts';
+import { listenOn } from '../lib/control/listen.ts';
 import { log } from '../lib/control/log.ts';
 import { ControlServer } from '../lib/control/server.ts';
+import type { Daemon } from '../lib/control/signals.ts';
+import { takeActivatedSocket } from '../lib/control/socket-activation.ts';
 import { asGodwitError, GodwitError } from '../lib/errors.ts';
 import type { DestinationGuest, GuestDescription } from '../lib/guest/guest.ts';
 import { attachSimulated } from '../lib/guest/simulated/copy.ts';
@@ -12,8 +15,8 @@ import { startSimulatedDestination } from '../lib/guest/simulated/destination.ts
 import { Journal, type JournalEntry } from '../lib/journal/journal.ts';
 import { formatSize } from '../lib/units.ts';
 import type { Channel } from '../lib/wire/channel.ts';
-import type { GuestOffer, Recover, Welcome } from '../lib/wire/messages.ts';
-import { admit, type Host, peerName } from './door.ts';
+import type { GuestOffer, Welcome } from '../lib/wire/messages.ts';
+import { admit, peerName } from './door.ts';
 import type { RecvDaemonOptions } from './options.ts';
 import { RecoveredArrival } from './recovered.ts';
 import { ReceiveSession } from './session.ts';
@@ -31,6 +34,8 @@ export class RecvDaemon extends Agent<ReceiveSession | RecoveredArrival> {
   readonly #strangers = new Set<Channel>();
   readonly #journal: Journal;
   readonly #server = net.createServer((socket) => this.#connected(socket));
+  /** Where it listens, once it does. */
+  #address: net.AddressInfo | undefined;
 
   constructor(options: RecvDaemonOptions, journal: Journal) {
     super();
@@ -60,18 +65,14 @@ export class RecvDaemon extends Agent<ReceiveSession | RecoveredArrival> {
     this.registry.changed(migration);
   }
 
-  /** @throws GodwitError listen-failed */
-  listen(): Promise<net.AddressInfo> {
-    const { listenHost, listenPort } = this.#options;
-    return new Promise((resolve, reject) => {
-      this.#server.once('error', (cause: NodeJS.ErrnoException) => {
-        const text = `cannot listen on ${listenHost} port ${listenPort}: ${cause.code}`;
-        reject(new GodwitError('listen-failed', text, { cause }));
-      });
-      this.#server.listen(listenPort, listenHost, () =>
-        resolve(this.#server.address() as net.AddressInfo),
-      );
-    });
+  /** Takes the socket of the service manager, if there is one. @throws GodwitError listen-failed */
+  async listen(): Promise<net.AddressInfo> {
+    const { listenHost: host, listenPort: port } = this.#options;
+    const fd = takeActivatedSocket();
+    this.#address = await (fd === undefined
+      ? listenOn(this.#server, { host, port }, `${host} port ${port}`)
+      : listenOn(this.#server, { fd }, 'the socket of the service manager'));
+    return this.#address;
   }
 
   /**
@@ -93,13 +94,21 @@ export class RecvDaemon extends Agent<ReceiveSession | RecoveredArrival> {
     const peer = peerName(socket);
     const control = admit(socket, {
       peerTimeoutMs: this.#options.peerTimeoutMs,
-      offer: (offer, welcome, channel) => {
+      offer: (offer, channel, welcome) => {
         this.#strangers.delete(channel);
-        return this.#offered(offer, welcome, channel, peer);
+        this.#offered(offer, channel, welcome, peer);
+      },
+      rejoin: ({ migration, secret, received }, channel) => {
+        this.#strangers.delete(channel);
+        const session = this.#known(migration, secret);
+        if (!(session instanceof ReceiveSession)) throw notOpen(migration);
+        session.rejoin(channel, received);
       },
       recover: (recover, channel) => {
         this.#strangers.delete(channel);
-        return this.#recoverAsked(recover, channel);
+        const known = this.#known(recover.migration, recover.secret);
+        known.recover(channel);
+        known.handover.tell({ type: 'recover' });
       },
       onTurnedAway: (error) => {
         this.#strangers.delete(control);
@@ -109,14 +118,15 @@ export class RecvDaemon extends Agent<ReceiveSession | RecoveredArrival> {
     this.#strangers.add(control);
   }
 
-  #offered(offer: GuestOffer, welcome: Welcome, control: Channel, peer: string): Host {
+  #offered(offer: GuestOffer, control: Channel, welcome: Welcome, peer: string): void {
     if (this.#open.has(offer.migration) || this.registry.tryFind(offer.migration))
       throw new GodwitError('bad-message', `migration ${offer.migration} is known here already`);
-    const { listenHost, dataPorts, guestDir } = this.#options;
-    const session: ReceiveSession = new ReceiveSession(offer, welcome, control, {
+    const { listenHost, dataPorts, guestDir, reconnectTimeoutMs } = this.#options;
+    const session: ReceiveSession = new ReceiveSession(offer, control, welcome, {
       peer,
       listenHost,
       dataPorts,
+      reconnectTimeoutMs,
       journal: this.#journal,
       attach: (name, handle) => attachSimulated(guestDir, name, handle),
       startGuest: (description, bytes) => this.#startGuest(session, description, bytes),
@@ -126,21 +136,14 @@ export class RecvDaemon extends Agent<ReceiveSession | RecoveredArrival> {
     this.#open.set(session.id, session);
     this.registry.add(session);
     session.begin();
-    return hostOf(session, control);
   }
 
-  /** @throws GodwitError unknown-migration */
-  #recoverAsked(recover: Recover, control: Channel): Host {
-    const migration = this.#open.get(recover.migration);
-    const { secret } = recover;
+  /** @throws GodwitError unknown-migration, also for a wrong secret */
+  #known(id: string, secret: Uint8Array): ReceiveSession | RecoveredArrival {
+    const migration = this.#open.get(id);
     if (migration?.secret.length !== secret.length || !timingSafeEqual(migration.secret, secret))
-      throw new GodwitError(
-        'unknown-migration',
-        `migration ${recover.migration} is not open here: it has ended or was never accepted`,
-      );
-    migration.rejoin(control);
-    migration.handover.hear({ kind: 'Recover', message: recover, sequence: 0, payload: NOTHING });
-    return hostOf(migration, control);
+      throw notOpen(id);
+    return migration;
   }
 
   async #startGuest(
@@ -174,33 +177,30 @@ export class RecvDaemon extends Agent<ReceiveSession | RecoveredArrival> {
   }
 }
 
-const NOTHING = Buffer.alloc(0);
-
-/** The end of a connection that was replaced says nothing about the migration. */
-function hostOf(migration: ReceiveSession | RecoveredArrival, control: Channel): Host {
-  return {
-    onMessage: (received) => migration.receive(received),
-    onClose: (error) => migration.lost(control, error),
-  };
+function notOpen(id: string): GodwitError {
+  const text = `migration ${id} is not open here: it has ended or was never accepted`;
+  return new GodwitError('unknown-migration', text);
 }
 
 /** Starts the daemon; it listens and serves its control socket until `stop`. */
-export async function startRecvDaemon(options: RecvDaemonOptions) {
+export async function startRecvDaemon(options: RecvDaemonOptions): Promise<Daemon> {
   const journal = await Journal.open(options.stateDir);
   const daemon = new RecvDaemon(options, journal);
   let server: ControlServer | undefined;
+  let status: string;
   try {
     server = await ControlServer.open(options.socket, daemon);
     daemon.recover(); // before a sender can ask
     const { address, port } = await daemon.listen();
-    const where = `listening on ${address} port ${port}, control socket ${options.socket}`;
-    log('info', `agent-recv ready: ${where}`);
+    status = `listening on ${address} port ${port}, control socket ${options.socket}`;
+    log('info', `agent-recv ready: ${status}`);
   } catch (error) {
     await server?.close();
     await journal.close();
     throw error;
   }
   return {
+    status,
     stop: async () => {
       await daemon.stop();
       await server.close();

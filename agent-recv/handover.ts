@@ -82,7 +82,7 @@ export class DestinationHandover extends Handover<
     switch (effect.type) {
       case 'send-prepared': {
         const times = preparedIn?.() ?? { verifyMs: 0, loadMs: 0 };
-        return this.say((channel) => channel.send('Prepared', { epoch: effect.epoch, ...times }));
+        return this.say((voice) => voice.send('Prepared', { epoch: effect.epoch, ...times }));
       }
       case 'resume-guest':
         return this.#resume();
@@ -92,18 +92,18 @@ export class DestinationHandover extends Handover<
         return (await guest())?.destroy();
       case 'send-running': {
         const resumeMs = this.#resumeMs ?? 0;
-        return this.say((channel) => channel.send('Running', { epoch: effect.epoch, resumeMs }));
+        return this.say((voice) => voice.send('Running', { epoch: effect.epoch, resumeMs }));
       }
       case 'send-refused': {
         const { epoch, error } = effect;
         const text = wordsOf(error);
-        return this.say((channel) => channel.send('Refused', { epoch, code: error.code, text }));
+        return this.say((voice) => voice.send('Refused', { epoch, code: error.code, text }));
       }
       case 'send-closed':
         return this.#sendClosed(effect.epoch);
       case 'send-recovered': {
         const { epoch, state } = effect;
-        return this.say((channel) => channel.send('Recovered', { epoch, state }));
+        return this.say((voice) => voice.send('Recovered', { epoch, state }));
       }
       case 'send-abort':
         return this.hangUp(effect.error);
@@ -140,8 +140,8 @@ export class DestinationHandover extends Handover<
     const seen = await copy?.suspension().catch(() => undefined);
     if (seen) onSuspension?.(seen);
     const guestSuspensionMs = seen?.ms ?? -1;
-    this.say((channel) =>
-      channel.send('Closed', { epoch, guestSuspensionMs, clock: seen?.clock ?? '' }),
+    this.say((voice) =>
+      voice.send('Closed', { epoch, guestSuspensionMs, clock: seen?.clock ?? '' }),
     );
   }
 }

@@ -9,4 +9,6 @@ export interface RecvDaemonOptions extends DefaultPaths {
   /** Ports for data connections; undefined: any. */
   readonly dataPorts: { readonly first: number; readonly last: number } | undefined;
   readonly peerTimeoutMs: number;
+  /** How long a sender that was lost may take to come back. */
+  readonly reconnectTimeoutMs: number;
 }

@@ -4,7 +4,7 @@ import type { GuestCopy } from '../lib/guest/guest.ts';
 import type { DestinationStateName } from '../lib/handover/destination-machine.ts';
 import type { Journal, JournalEntry } from '../lib/journal/journal.ts';
 import type { Outcome } from '../lib/report/records.ts';
-import type { Channel, Received } from '../lib/wire/channel.ts';
+import type { Channel } from '../lib/wire/channel.ts';
 import { DestinationHandover } from './handover.ts';
 
 export interface RecoveredContext {
@@ -63,22 +63,20 @@ export class RecoveredArrival {
     await this.handover.dispatch({ type: 'restart', error: new GodwitError('interrupted', text) });
   }
 
-  receive(received: Received): void {
-    if (this.handover.hear(received)) return;
-    throw new GodwitError('bad-message', `${received.kind} has no place in a recovery`);
-  }
-
-  lost(control: Channel): void {
-    if (control !== this.#control) return; // another one has taken its place
-    this.#control = undefined;
-    this.handover.speakThrough(undefined);
-  }
-
   /** The sender finishes the handover on this connection. */
-  rejoin(control: Channel): void {
+  recover(control: Channel): void {
     const old = this.#control;
     this.#control = control;
     this.handover.speakThrough(control);
+    control.serve({
+      onMessage: (received) => {
+        if (this.handover.hear(received)) return;
+        throw new GodwitError('bad-message', `${received.kind} has no place in a recovery`);
+      },
+      onClose: () => {
+        if (control === this.#control) this.handover.speakThrough(undefined);
+      },
+    });
     old?.close();
   }
 

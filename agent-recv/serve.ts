@@ -1,6 +1,6 @@
-import type { Command, Input } from '../lib/control/cli.ts';
+import type { Input } from '../lib/control/cli.ts';
 import { defaultPaths } from '../lib/control/paths.ts';
-import { untilStopped } from '../lib/control/signals.ts';
+import { serveCommand } from '../lib/control/serve.ts';
 import { GodwitError } from '../lib/errors.ts';
 import { parseCount, parseDuration } from '../lib/units.ts';
 import type { RecvDaemonOptions } from './options.ts';
@@ -8,10 +8,7 @@ import type { RecvDaemonOptions } from './options.ts';
 const paths = defaultPaths('agent-recv');
 const PORTS = { min: 1, max: 65535 };
 
-export const serve: Command = {
-  name: 'serve',
-  arguments: [],
-  summary: 'Runs the daemon in the foreground; logs go to stderr, SIGTERM ends it cleanly.',
+export const serve = serveCommand({
   options: {
     listen: {
       value: 'HOST:PORT',
@@ -37,15 +34,21 @@ export const serve: Command = {
       range: '500ms to 10m',
       otherwise: '5s',
     },
+    'reconnect-timeout': {
+      value: 'DURATION',
+      help: 'how long a sender that was lost may take to come back',
+      range: '0s to 1h, 0s: not at all',
+      otherwise: '60s',
+    },
     socket: { value: 'PATH', help: 'control socket', otherwise: paths.socket },
   },
-  async run(input) {
-    const options = optionsOf(input);
+  parse: optionsOf,
+  async start(options) {
     // Only the daemon needs workers and the protocol; the other commands start faster without.
     const { startRecvDaemon } = await import('./daemon.ts');
-    return untilStopped(await startRecvDaemon(options));
+    return startRecvDaemon(options);
   },
-};
+});
 
 function optionsOf({ option }: Input): RecvDaemonOptions {
   const { host, port } = addressOf(option('listen') ?? '127.0.0.1:7070');
@@ -60,6 +63,10 @@ function optionsOf({ option }: Input): RecvDaemonOptions {
     peerTimeoutMs: parseDuration(option('peer-timeout') ?? '5s', '--peer-timeout', {
       min: 500,
       max: 600_000,
+    }),
+    reconnectTimeoutMs: parseDuration(option('reconnect-timeout') ?? '60s', '--reconnect-timeout', {
+      min: 0,
+      max: 3_600_000,
     }),
   };
 }

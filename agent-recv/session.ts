@@ -10,6 +10,7 @@ import { ReceivePool } from '../lib/pages/receive-pool.ts';
 import type { Outcome } from '../lib/report/records.ts';
 import type { Channel, Received } from '../lib/wire/channel.ts';
 import { checkGuestOffer, SECRET_SIZE } from '../lib/wire/handshake.ts';
+import { Link } from '../lib/wire/link.ts';
 import type { Digest, GuestOffer, RoundEnd, Verdict, Welcome } from '../lib/wire/messages.ts';
 import { Arrivals } from './arrivals.ts';
 import { DestinationHandover } from './handover.ts';
@@ -22,6 +23,8 @@ export interface ReceiveContext {
   readonly listenHost: string;
   readonly dataPorts: { readonly first: number; readonly last: number } | undefined;
   readonly journal: Journal;
+  /** How long a sender that was lost may take to come back; 0: it may not. */
+  readonly reconnectTimeoutMs: number;
   /** The guest by the handle that it had, once the session has let go of it. */
   readonly attach: (name: string, handle: string) => Promise<GuestCopy | undefined>;
   /**
@@ -39,7 +42,9 @@ export class ReceiveSession {
   readonly handover: DestinationHandover;
   readonly secret = randomBytes(SECRET_SIZE);
   readonly #context: ReceiveContext;
-  #control: Channel;
+  #link: Link;
+  #giveUp: NodeJS.Timeout | undefined;
+  #outage: GodwitError | undefined;
   readonly #startedAt = new Date().toISOString();
   readonly #startedMs = performance.now();
   readonly #finished = Promise.withResolvers<void>();
@@ -66,16 +71,15 @@ export class ReceiveSession {
   #endedMs: number | undefined;
 
   /** @throws GodwitError bad-message */
-  constructor(offer: GuestOffer, welcome: Welcome, control: Channel, context: ReceiveContext) {
+  constructor(offer: GuestOffer, control: Channel, welcome: Welcome, context: ReceiveContext) {
     this.#layout = checkGuestOffer(offer);
     this.#offer = offer;
     this.#welcome = welcome;
     this.#hash = new PageHash(offer.hashSeed);
-    this.#control = control;
     this.#context = context;
     this.peer = context.peer;
     this.handover = this.#newHandover();
-    this.handover.speakThrough(control);
+    this.#link = this.#newLink(control);
   }
 
   /** The whole migration, in the background; how it ended is in the view. */
@@ -122,7 +126,7 @@ export class ReceiveSession {
 
   // ---- what the sender says ----------------------------------------------
 
-  receive(received: Received): void {
+  #receive(received: Received): void {
     const { kind, message } = received;
     if (this.#expects === 'rounds') {
       if (kind === 'RoundBegin') return this.#beginRound(message);
@@ -140,20 +144,59 @@ export class ReceiveSession {
       throw new GodwitError('bad-message', `the sender sent ${kind} where it has no place`);
   }
 
-  /** The sender's connection has ended. */
-  lost(control: Channel, error: GodwitError | undefined): void {
-    if (control !== this.#control) return; // another one has taken its place
+  #newLink(control: Channel): Link {
+    const link: Link = new Link(control, {
+      onMessage: (received) => this.#receive(received),
+      mayRejoin: () => this.#mayRejoin,
+      onLost: (error) => this.#lost(error),
+      onClose: (error) => {
+        if (link === this.#link) this.#closed(error); // else another has taken its place
+      },
+    });
+    this.handover.speakThrough(link);
+    return link;
+  }
+
+  /** Once the sender has what it takes to join again, until the guest runs here. */
+  get #mayRejoin(): boolean {
+    return this.#context.reconnectTimeoutMs > 0 && this.#expects !== 'nothing' && this.cancellable;
+  }
+
+  #lost(error: GodwitError): void {
+    const { reconnectTimeoutMs } = this.#context;
+    this.#log('warn', `the sender's connection was lost: ${error.message}`);
+    this.#outage = error;
+    this.#giveUp = setTimeout(() => {
+      const text = `the sender's connection was lost (${error.message}) and did not come back within ${reconnectTimeoutMs} ms`;
+      this.#link.giveUp(new GodwitError('reconnect-timeout', text));
+    }, reconnectTimeoutMs);
+    this.#context.onChange(this);
+  }
+
+  #closed(error: GodwitError | undefined): void {
+    clearTimeout(this.#giveUp);
     this.handover.speakThrough(undefined);
     const lost = error ?? new GodwitError('peer-closed', 'the connection was closed');
     this.handover.tell({ type: 'lost', error: lost });
     if (this.#outcome !== undefined) this.#inBackground(this.#finish());
   }
 
-  /** The sender finishes the handover on another connection. */
-  rejoin(control: Channel): void {
-    const old = this.#control;
-    this.#control = control;
-    this.handover.speakThrough(control);
+  /** The sender is back on another connection. */
+  rejoin(control: Channel, peerReceived: number): void {
+    clearTimeout(this.#giveUp);
+    control.send('Rejoined', { received: this.#link.received });
+    this.#link.join(control, peerReceived);
+    if (this.#outage) this.#log('info', 'the sender is back');
+    this.#outage = undefined;
+    this.#context.onChange(this);
+  }
+
+  /** The sender finishes the handover from its journal. */
+  recover(control: Channel): void {
+    clearTimeout(this.#giveUp);
+    this.#expects = 'nothing';
+    const old = this.#link;
+    this.#link = this.#newLink(control);
     old.close();
   }
 
@@ -197,7 +240,7 @@ export class ReceiveSession {
     this.#expects = 'rounds';
     const journalMs = journal.appendMs;
     const { secret } = this;
-    this.#control.send('Accept', { dataPorts: ports, secret, verifyRate, journalMs });
+    this.#link.send('Accept', { dataPorts: ports, secret, verifyRate, journalMs });
     this.#enter('precopy');
     this.#log('info', `receiving guest ${guest} from ${this.peer}`);
   }
@@ -311,7 +354,8 @@ export class ReceiveSession {
 
   async #letGo(): Promise<void> {
     this.handover.speakThrough(undefined);
-    this.#control.close();
+    clearTimeout(this.#giveUp);
+    this.#link.close();
     await this.#pool?.close();
     this.#letGoOf = true;
     this.#guest?.close();
@@ -339,6 +383,7 @@ export class ReceiveSession {
 
   /** Prepared and not told: only the source knows whether it committed. */
   #waitsFor(): string | undefined {
+    if (this.#outage) return `the sender, whose connection was lost: ${this.#outage.message}`;
     const waits = this.#phase === 'handover' && this.handover.state.name === 'prepared';
     return waits ? `the source's word whether the guest is to run here` : undefined;
   }

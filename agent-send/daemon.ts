@@ -73,10 +73,10 @@ export class SendDaemon extends Agent<SendSession | RecoveredMigration> implemen
       handover,
       migration: id,
       secret,
-      dial: async (handlers) => {
+      dial: async () => {
         const { host, port } = migration;
         const limits = { channels: 1, peerTimeoutMs, connectTimeoutMs };
-        return (await dialControl({ host, port, ...limits, ...handlers })).control;
+        return (await dialControl({ host, port, ...limits })).control;
       },
       onWaiting: (reason) => migration.waiting(reason),
     });
@@ -125,12 +125,14 @@ export class SendDaemon extends Agent<SendSession | RecoveredMigration> implemen
   }
 
   #open(request: MigrationRequest, guest: Awaited<ReturnType<typeof connectSimulatedSource>>) {
-    const { stateDir, channels, peerTimeoutMs, connectTimeoutMs } = this.#options;
+    const { stateDir, channels, peerTimeoutMs, connectTimeoutMs, reconnectTimeoutMs } =
+      this.#options;
     try {
       return new SendSession(request, guest, {
         channels,
         peerTimeoutMs,
         connectTimeoutMs,
+        reconnectTimeoutMs,
         journal: this.#journal,
         attach: (name, handle) => attachSimulated(this.#options.guestDir, name, handle),
         settle: (session) => this.#settle(session),
@@ -220,8 +222,10 @@ export async function startSendDaemon(options: SendDaemonOptions) {
     throw error;
   }
   daemon.recover();
-  log('info', `agent-send ready: control socket ${options.socket}, guests in ${options.guestDir}`);
+  const status = `control socket ${options.socket}, guests in ${options.guestDir}`;
+  log('info', `agent-send ready: ${status}`);
   return {
+    status,
     stop: async () => {
       await daemon.stop();
       await server.close();

@@ -1,11 +1,11 @@
-import { GodwitError } from '../lib/errors.ts';
-import type { Channel, ChannelOptions } from '../lib/wire/channel.ts';
+import { asGodwitError, GodwitError } from '../lib/errors.ts';
+import type { Channel } from '../lib/wire/channel.ts';
 import { connectChannel } from '../lib/wire/connect.ts';
 import { checkWelcome, helloMessage } from '../lib/wire/handshake.ts';
 import type { Welcome } from '../lib/wire/messages.ts';
 import { sendTerms } from '../lib/wire/terms.ts';
 
-export interface DialOptions extends Pick<ChannelOptions, 'onMessage' | 'onClose'> {
+export interface DialOptions {
   readonly host: string;
   readonly port: number;
   readonly channels: number;
@@ -13,34 +13,38 @@ export interface DialOptions extends Pick<ChannelOptions, 'onMessage' | 'onClose
   readonly connectTimeoutMs: number;
 }
 
-/** A control connection to a receiver, greeted: what follows Welcome goes to `onMessage`. */
+/**
+ * A control connection to a receiver, greeted. Whoever wants to hear what follows takes it over
+ * (`Channel.serve`).
+ */
 export async function dialControl(
   options: DialOptions,
 ): Promise<{ readonly control: Channel; readonly welcome: Welcome }> {
-  const { host, port, channels, peerTimeoutMs, connectTimeoutMs, onMessage, onClose } = options;
-  const welcome = Promise.withResolvers<Welcome>();
-  let greeted = false;
+  const { host, port, channels, peerTimeoutMs, connectTimeoutMs } = options;
+  const greeted = Promise.withResolvers<Welcome>();
   const control = await connectChannel(
     { host, port, timeoutMs: connectTimeoutMs },
     {
       side: 'sender',
       connection: 'control',
       keepAlive: { pingMs: Math.min(1000, peerTimeoutMs / 4), silenceMs: peerTimeoutMs },
-      onMessage: (received) => {
-        if (greeted) return onMessage(received);
-        if (received.kind !== 'Welcome')
-          throw new GodwitError('bad-message', `the receiver said ${received.kind} before Welcome`);
-        greeted = true;
-        welcome.resolve(received.message);
+      onMessage: ({ kind, message }) => {
+        if (kind !== 'Welcome')
+          throw new GodwitError('bad-message', `the receiver sent ${kind} before Welcome`);
+        greeted.resolve(message);
       },
-      onClose: (error) => {
-        welcome.reject(error ?? new GodwitError('peer-closed', 'the connection was closed'));
-        if (greeted) onClose(error);
-      },
+      onClose: (error) =>
+        greeted.reject(error ?? new GodwitError('peer-closed', 'the connection was closed')),
     },
   );
   const hello = helloMessage(sendTerms(channels));
   control.send('Hello', hello);
-  checkWelcome(hello, await welcome.promise);
-  return { control, welcome: await welcome.promise };
+  const welcome = await greeted.promise;
+  try {
+    checkWelcome(hello, welcome);
+  } catch (error) {
+    control.destroy(asGodwitError(error));
+    throw error;
+  }
+  return { control, welcome };
 }

@@ -85,11 +85,11 @@ export class SourceHandover extends Handover<SourceStateName, SourceEvent, Sourc
       case 'send-commit':
         return this.#commit(effect.epoch);
       case 'send-released':
-        return this.say((channel) => channel.send('Released', { epoch: effect.epoch }));
+        return this.say((voice) => voice.send('Released', { epoch: effect.epoch }));
       case 'send-aborted': {
         const { epoch, error } = effect;
         const text = wordsOf(error);
-        return this.say((channel) => channel.send('Aborted', { epoch, code: error.code, text }));
+        return this.say((voice) => voice.send('Aborted', { epoch, code: error.code, text }));
       }
       case 'send-abort':
         return this.hangUp(effect.error);
@@ -111,7 +111,7 @@ export class SourceHandover extends Handover<SourceStateName, SourceEvent, Sourc
   }
 
   #commit(epoch: number): void {
-    const say = () => this.say((channel) => channel.send('Commit', { epoch }));
+    const say = () => this.say((voice) => voice.send('Commit', { epoch }));
     const late = this.#options.beforeCommit?.();
     if (late === undefined) return say();
     // Without a record that takes it back, commit stands.

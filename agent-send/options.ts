@@ -7,4 +7,6 @@ export interface SendDaemonOptions extends DefaultPaths {
   /** A peer that says nothing for so long is given up, ms. */
   readonly peerTimeoutMs: number;
   readonly connectTimeoutMs: number;
+  /** How long a lost connection is tried again; 0: not at all. */
+  readonly reconnectTimeoutMs: number;
 }

@@ -5,8 +5,8 @@ import { type ChannelTotals, totalsSince } from '../lib/pages/counters.ts';
 import type { SendPool } from '../lib/pages/send-pool.ts';
 import type { RoundEngine, RoundResult } from '../lib/precopy/loop.ts';
 import type { Progress } from '../lib/precopy/measurements.ts';
-import type { Channel } from '../lib/wire/channel.ts';
 import { dirtyLists } from '../lib/wire/dirty-list.ts';
+import type { Link } from '../lib/wire/link.ts';
 
 /**
  * Rounds over a guest whose memory and dirty log can be read at will: the set of pending pages, the
@@ -15,7 +15,7 @@ import { dirtyLists } from '../lib/wire/dirty-list.ts';
 export class MemoryRounds implements RoundEngine {
   readonly #guest: SourceGuest;
   readonly #pool: SendPool;
-  readonly #control: Channel;
+  readonly #control: Link;
   readonly #pending: PageSet;
   #round = 0;
   #roundPages = 0;
@@ -23,7 +23,7 @@ export class MemoryRounds implements RoundEngine {
   #lastSyncMs = 0;
 
   /** Everything is pending: no page was sent yet. */
-  constructor(guest: SourceGuest, layout: GuestLayout, pool: SendPool, control: Channel) {
+  constructor(guest: SourceGuest, layout: GuestLayout, pool: SendPool, control: Link) {
     this.#guest = guest;
     this.#pool = pool;
     this.#control = control;
@@ -79,6 +79,7 @@ export class MemoryRounds implements RoundEngine {
       pagesWritten: totals.pages,
       wireBytes: totals.wireBytes,
       drainedBytes: totals.ackedContentBytes,
+      halted: !this.#control.connected,
       pagesRemaining: Math.max(0, this.#roundPages - sent),
     };
   }

@@ -18,13 +18,14 @@ import { enforcedSuspendMs, type PrecopyStats } from '../lib/precopy/stats.ts';
 import { Steering } from '../lib/precopy/steering.ts';
 import type { LedgerWriter } from '../lib/report/ledger.ts';
 import type { Outcome } from '../lib/report/records.ts';
-import type { Channel, Received } from '../lib/wire/channel.ts';
-import { connectChannel } from '../lib/wire/connect.ts';
-import { checkAccept, checkWelcome, helloMessage } from '../lib/wire/handshake.ts';
-import type { Accept, Closed, Welcome } from '../lib/wire/messages.ts';
-import { sendTerms } from '../lib/wire/terms.ts';
+import type { Received } from '../lib/wire/channel.ts';
+import { checkAccept } from '../lib/wire/handshake.ts';
+import { Link } from '../lib/wire/link.ts';
+import type { Accept, Closed } from '../lib/wire/messages.ts';
+import { redial } from '../lib/wire/redial.ts';
 
 import { suspensionCosts } from './costs.ts';
+import { dialControl } from './dial.ts';
 import { SourceHandover } from './handover.ts';
 import { MemoryRounds } from './rounds.ts';
 import { Suspension } from './suspension.ts';
@@ -41,6 +42,7 @@ export interface SessionContext {
   readonly channels: number;
   readonly peerTimeoutMs: number;
   readonly connectTimeoutMs: number;
+  readonly reconnectTimeoutMs: number;
   readonly journal: Journal;
   /** The guest by the handle that it had, once the session has let go of it. */
   readonly attach: (name: string, handle: string) => Promise<GuestCopy | undefined>;
@@ -65,13 +67,14 @@ export class SendSession {
   readonly #tracker: Tracker;
   readonly handover: SourceHandover;
   readonly #cancel = new AbortController();
+  /** Aborts when nothing is wanted of the destination any more. */
+  readonly #over = new AbortController();
   /** Rejects when the handover has ended without the guest having moved. */
   readonly #ended = Promise.withResolvers<never>();
-  readonly #welcome = Promise.withResolvers<Welcome>();
   readonly #accept = Promise.withResolvers<Accept>();
   readonly #running = Promise.withResolvers<void>();
   readonly #closed = Promise.withResolvers<Closed | undefined>();
-  #control: Channel | undefined;
+  #control: Link | undefined;
   #pool: SendPool | undefined;
   #policy: OpenPolicy | undefined;
   #rounds: MemoryRounds | undefined;
@@ -104,8 +107,7 @@ export class SendSession {
       onChange: () => context.onChange(this),
     });
     this.handover = this.#newHandover();
-    for (const { promise } of [this.#ended, this.#welcome, this.#accept, this.#running])
-      promise.catch(() => {});
+    for (const { promise } of [this.#ended, this.#accept, this.#running]) promise.catch(() => {});
   }
 
   /** The whole migration; never rejects: how it ended is in the view and the ledger. */
@@ -198,29 +200,20 @@ export class SendSession {
   }
 
   async #connect(): Promise<void> {
-    const { host, port } = this.request;
-    const { connectTimeoutMs, peerTimeoutMs } = this.#context;
-    const control = connectChannel(
-      { host, port, timeoutMs: connectTimeoutMs },
-      {
-        side: 'sender',
-        connection: 'control',
-        keepAlive: { pingMs: Math.min(1000, peerTimeoutMs / 4), silenceMs: peerTimeoutMs },
-        onMessage: (received) => this.#receive(received),
-        onClose: (error) => this.#lost(error),
-      },
-    );
+    const dialing = this.#dial();
     // Given up while connecting: whoever connects late is sent away again.
-    control.then(
-      (late) => this.#tracker.phase === 'ended' && late.close(),
+    dialing.then(
+      ({ control }) => this.#tracker.phase === 'ended' && control.close(),
       () => {},
     );
-    this.#control = await this.#or(control);
+    const { control, welcome } = await this.#or(dialing);
+    this.#control = new Link(control, {
+      onMessage: (received) => this.#receive(received),
+      mayRejoin: () => this.#mayRejoin,
+      onLost: (error) => this.#reconnect(error),
+      onClose: (error) => this.#lost(error),
+    });
     this.handover.speakThrough(this.#control);
-    const hello = helloMessage(sendTerms(this.request.channels ?? this.#context.channels));
-    this.#control.send('Hello', hello);
-    const welcome = await this.#or(this.#welcome.promise);
-    checkWelcome(hello, welcome);
     this.#tracker.channels = welcome.limits.channels;
     this.#tracker.window = welcome.limits.window;
     this.#compression = welcome.features.includes('zstd') ? this.request.compression : 'off';
@@ -229,6 +222,13 @@ export class SendSession {
         'bad-message',
         `the receiver takes batches of ${welcome.limits.batchPayload} bytes; a chunk needs ${CHUNK_SIZE}`,
       );
+  }
+
+  #dial() {
+    const { host, port } = this.request;
+    const { connectTimeoutMs, peerTimeoutMs } = this.#context;
+    const channels = this.request.channels ?? this.#context.channels;
+    return dialControl({ host, port, channels, peerTimeoutMs, connectTimeoutMs });
   }
 
   async #offer(): Promise<void> {
@@ -256,6 +256,7 @@ export class SendSession {
       ports: accept.dataPorts,
       connectTimeoutMs: this.#context.connectTimeoutMs,
       stallTimeoutMs: this.#context.peerTimeoutMs * STALL_FACTOR,
+      reconnectTimeoutMs: this.#context.reconnectTimeoutMs,
       migration: this.id,
       secret: accept.secret,
       hashSeed: this.#hash.seed,
@@ -300,6 +301,7 @@ export class SendSession {
   async #stopAndCopy(decision: PrecopyResult): Promise<void> {
     this.#tracker.enter('stop-and-copy');
     this.#log('info', `stop-and-copy: ${decision.verdict.reason}`);
+    await this.#or(this.#control!.ready()); // nobody is suspended for a connection that is not there
     const limitMs = enforcedSuspendMs(this.steering.limits);
     await this.#or(this.handover.dispatch({ type: 'suspend' }));
     const suspension = this.#suspension!;
@@ -360,6 +362,7 @@ export class SendSession {
   /** Lets go of everything that belongs to the migration and not to the guest. */
   async #close(): Promise<void> {
     this.#cancel.abort();
+    this.#over.abort();
     this.#suspension?.disarm();
     this.#control?.close();
     await this.#pool?.close();
@@ -421,8 +424,6 @@ export class SendSession {
   #receive(received: Received): void {
     const { kind, message } = received;
     switch (kind) {
-      case 'Welcome':
-        return this.#welcome.resolve(message);
       case 'Accept':
         return this.#accept.resolve({ ...message, secret: Uint8Array.from(message.secret) });
       case 'Running':
@@ -449,7 +450,44 @@ export class SendSession {
     if (this.cancellable) this.#failure ??= error;
   }
 
-  /** The destination cannot be heard any more on this connection. */
+  /** Before commit the stream goes on where it was cut; after it, see `Settlement`. */
+  get #mayRejoin(): boolean {
+    return this.#context.reconnectTimeoutMs > 0 && this.#pool !== undefined && this.cancellable;
+  }
+
+  /** The guest runs on while the connections are made again. */
+  #reconnect(lost: GodwitError): void {
+    this.#log('warn', `the connection was lost: ${lost.message}; connecting again`);
+    this.#tracker.connectionLost(lost);
+    this.#pool!.suspect(lost.message);
+    redial({
+      lost,
+      timeoutMs: this.#context.reconnectTimeoutMs,
+      signal: this.#over.signal,
+      attempt: () => this.#rejoin(),
+    }).catch((error) => this.#control!.giveUp(asGodwitError(error)));
+  }
+
+  async #rejoin(): Promise<void> {
+    const { control } = await this.#dial();
+    const rejoined = Promise.withResolvers<number>();
+    control.serve({
+      onMessage: ({ kind, message }) => {
+        if (kind !== 'Rejoined')
+          throw new GodwitError('bad-message', `the receiver sent ${kind} before Rejoined`);
+        rejoined.resolve(message.received);
+      },
+      onClose: (error) =>
+        rejoined.reject(error ?? new GodwitError('peer-closed', 'the connection was closed')),
+    });
+    const { received } = this.#control!;
+    control.send('Rejoin', { migration: this.id, secret: this.#secret, received });
+    this.#control!.join(control, await rejoined.promise);
+    this.#tracker.connectionBack();
+    this.#log('info', 'connected again');
+  }
+
+  /** The destination cannot be heard any more on this link. */
   #lost(error: GodwitError | undefined): void {
     this.handover.speakThrough(undefined);
     this.#closed.resolve(undefined);

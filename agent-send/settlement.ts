@@ -1,5 +1,5 @@
 import { asGodwitError, GodwitError } from '../lib/errors.ts';
-import type { Channel, Received } from '../lib/wire/channel.ts';
+import type { Channel } from '../lib/wire/channel.ts';
 import type { SourceHandover } from './handover.ts';
 
 /** Pauses between two attempts to reach the destination, ms: the first, and where they stop to grow. */
@@ -12,11 +12,8 @@ export interface SettlementOptions {
   readonly handover: SourceHandover;
   readonly migration: string;
   readonly secret: Uint8Array;
-  /** A new link to the destination, greeted. */
-  readonly dial: (handlers: {
-    readonly onMessage: (received: Received) => void;
-    readonly onClose: (error?: GodwitError) => void;
-  }) => Promise<Channel>;
+  /** A new control connection to the destination, greeted. */
+  readonly dial: () => Promise<Channel>;
   /** Why the destination cannot be asked; undefined: it is being asked. */
   readonly onWaiting: (reason: GodwitError | undefined) => void;
 }
@@ -76,7 +73,8 @@ export class Settlement {
   async #converse(): Promise<void> {
     const { handover, migration, secret, dial, onWaiting } = this.#options;
     const closed = Promise.withResolvers<void>();
-    const link = await dial({
+    const control = await dial();
+    control.serve({
       onMessage: (received) => {
         if (!handover.hear(received, undefined))
           throw new GodwitError('bad-message', `${received.kind} has no place in a recovery`);
@@ -89,15 +87,15 @@ export class Settlement {
       const text = 'the destination was asked and does not say how the migration ended';
       closed.reject(new GodwitError('peer-silent', text));
     }, ANSWER_MS);
-    handover.speakThrough(link);
+    handover.speakThrough(control);
     try {
       const { name: state, epoch } = handover.state;
-      link.send('Recover', { migration, secret, epoch, state });
+      control.send('Recover', { migration, secret, epoch, state });
       await closed.promise;
     } finally {
       clearTimeout(silence);
       handover.speakThrough(undefined);
-      link.close();
+      control.close();
     }
   }
 

@@ -7,6 +7,7 @@ import type { PrecopyStats } from '../lib/precopy/stats.ts';
 import type { Steering } from '../lib/precopy/steering.ts';
 import type { LedgerWriter } from '../lib/report/ledger.ts';
 import type { EncodingCounts, Outcome, SuspensionRecord } from '../lib/report/records.ts';
+import { formatDuration } from '../lib/units.ts';
 import type { MemoryRounds } from './rounds.ts';
 
 /** The wire rate shown is the mean over about this time. */
@@ -55,6 +56,7 @@ export class Tracker {
   #last: (Consultation & { readonly stats: PrecopyStats }) | undefined;
   #suspension: MigrationView['suspension'];
   #waiting: { readonly for: string; readonly sinceMs: number } | undefined;
+  #outage: { readonly reason: GodwitError; readonly at: number } | undefined;
   #outcome: Outcome | undefined;
   #error: GodwitError | undefined;
   /** Wire bytes over time, for the rate: the oldest entry is about RATE_WINDOW_MS old. */
@@ -135,6 +137,26 @@ export class Tracker {
     this.#options.onChange();
   }
 
+  /** The guest runs on meanwhile. */
+  connectionLost(reason: GodwitError): void {
+    this.#outage ??= { reason, at: this.#now() };
+    this.#options.onChange();
+  }
+
+  connectionBack(): void {
+    const { reason, at } = this.#outage!;
+    const ms = this.#now() - at;
+    this.#options.ledger.append({ type: 'outage', at, ms, reason: reason.message });
+    this.#outage = undefined;
+    this.#options.onChange();
+  }
+
+  get #waitsFor(): string | undefined {
+    if (this.#outage === undefined) return this.#waiting?.for;
+    const { reason, at } = this.#outage;
+    return `a connection, lost ${formatDuration(this.#now() - at)} ago: ${reason.message}`;
+  }
+
   /** The guest is given away and its destination cannot be asked, for that reason. */
   waiting(reason: GodwitError | undefined): void {
     const sinceMs = this.#waiting?.sinceMs ?? performance.now();
@@ -161,6 +183,7 @@ export class Tracker {
     this.#outcome = outcome;
     this.#error = error;
     this.#waiting = undefined;
+    this.#outage = undefined;
     this.#options.ledger.append({
       type: 'end',
       at: this.#now(),
@@ -209,7 +232,7 @@ export class Tracker {
       limits: steering.limits,
       bandwidth: this.bandwidth,
       encodings: totals?.encodings ?? NO_ENCODINGS,
-      waitsFor: this.#waiting?.for,
+      waitsFor: this.#waitsFor,
       outcome: this.#outcome,
       code: this.#error?.code,
       message: this.#error?.message,

@@ -1,7 +1,7 @@
 import os from 'node:os';
-import type { Command, Input } from '../../lib/control/cli.ts';
+import type { Input } from '../../lib/control/cli.ts';
 import { defaultPaths } from '../../lib/control/paths.ts';
-import { untilStopped } from '../../lib/control/signals.ts';
+import { serveCommand } from '../../lib/control/serve.ts';
 import { parseCount, parseDuration } from '../../lib/units.ts';
 import { MAX_CHANNELS } from '../../lib/wire/handshake.ts';
 import type { SendDaemonOptions } from '../options.ts';
@@ -10,10 +10,7 @@ const paths = defaultPaths('agent-send');
 /** More channels than this gain nothing on a link that one core can fill. */
 const DEFAULT_CHANNELS = Math.min(4, os.availableParallelism());
 
-export const serve: Command = {
-  name: 'serve',
-  arguments: [],
-  summary: 'Runs the daemon in the foreground; logs go to stderr, SIGTERM ends it cleanly.',
+export const serve = serveCommand({
   options: {
     socket: { value: 'PATH', help: 'control socket', otherwise: paths.socket },
     'state-dir': { value: 'DIR', help: 'ledgers', otherwise: paths.stateDir },
@@ -40,14 +37,20 @@ export const serve: Command = {
       range: '500ms to 10m',
       otherwise: '5s',
     },
+    'reconnect-timeout': {
+      value: 'DURATION',
+      help: 'how long a lost connection is tried again',
+      range: '0s to 1h, 0s: not at all',
+      otherwise: '60s',
+    },
   },
-  async run(input) {
-    const options = optionsOf(input);
+  parse: optionsOf,
+  async start(options) {
     // Only the daemon needs workers and the protocol; the other commands start faster without.
     const { startSendDaemon } = await import('../daemon.ts');
-    return untilStopped(await startSendDaemon(options));
+    return startSendDaemon(options);
   },
-};
+});
 
 function optionsOf({ option }: Input): SendDaemonOptions {
   const duration = (name: string) =>
@@ -62,5 +65,9 @@ function optionsOf({ option }: Input): SendDaemonOptions {
     }),
     peerTimeoutMs: duration('peer-timeout'),
     connectTimeoutMs: duration('connect-timeout'),
+    reconnectTimeoutMs: parseDuration(option('reconnect-timeout') ?? '60s', '--reconnect-timeout', {
+      min: 0,
+      max: 3_600_000,
+    }),
   };
 }

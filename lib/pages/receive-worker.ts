@@ -5,6 +5,7 @@ import { GodwitError } from '../errors.ts';
 import { CHUNK_PAGES, CHUNK_SIZE, GuestLayout, PAGE_SIZE } from '../memory/guest-layout.ts';
 import { GuestMemory } from '../memory/guest-memory.ts';
 import { Channel, type Received } from '../wire/channel.ts';
+import { Link } from '../wire/link.ts';
 import type { ChannelOpen } from '../wire/messages.ts';
 import { BatchDecoder } from './batch-decoder.ts';
 import { Counters } from './counters.ts';
@@ -36,7 +37,7 @@ class ReceiveWorker {
   readonly #counters: Counters;
   readonly #fail: (error: GodwitError) => void;
   #server: net.Server | undefined;
-  #channel: Channel | undefined;
+  #link: Link | undefined;
   #strangers = 0;
 
   constructor(data: ReceiveWorkerData, onFailure: (error: GodwitError) => void) {
@@ -119,7 +120,6 @@ class ReceiveWorker {
       return;
     }
     this.#strangers++;
-    let admitted = false;
     const settle = () => {
       clearTimeout(timer);
       this.#strangers--;
@@ -132,27 +132,32 @@ class ReceiveWorker {
       side: 'receiver',
       connection: 'data',
       onMessage: (received) => {
-        if (admitted) return this.#receive(received);
         if (received.kind !== 'ChannelOpen') throw refused('ChannelOpen must come first');
         this.#checkOpen(received.message);
         settle();
-        admitted = true;
-        this.#channel = channel;
-        this.#server?.close();
-        channel.send('ChannelReady', { channel: this.#data.channel, received: 0 });
+        this.#take(channel);
       },
-      onClose: (error) => {
-        if (admitted)
-          this.#fail(error ?? new GodwitError('peer-closed', 'a data connection was closed'));
-        else settle();
-      },
+      onClose: settle,
+    });
+  }
+
+  /** The sender's connection, or the one that takes the place of a lost one. */
+  #take(channel: Channel): void {
+    const received = this.#link?.received ?? 0;
+    channel.send('ChannelReady', { channel: this.#data.channel, received });
+    if (this.#link) return this.#link.join(channel, 0);
+    this.#link = new Link(channel, {
+      onMessage: (message) => this.#receive(message),
+      mayRejoin: () => true, // as long as the migration lives, which others decide
+      onLost: () => {},
+      onClose: (error) =>
+        this.#fail(error ?? new GodwitError('peer-closed', 'a data connection was closed')),
     });
   }
 
   #checkOpen({ migration, channel, secret }: ChannelOpen): void {
     const own = this.#data;
     if (
-      this.#channel !== undefined ||
       migration !== own.migration ||
       channel !== own.channel ||
       secret.length !== own.secret.length ||
@@ -164,9 +169,8 @@ class ReceiveWorker {
   #receive(received: Received): void {
     if (received.kind !== 'PageBatch')
       throw new GodwitError('bad-kind', `${received.kind} on an open data connection`);
-    const { message, payload, sequence } = received;
+    const { message, payload } = received;
     const pages = this.#decoder.decode(message, payload);
-    this.#channel!.sendAck(sequence);
     this.#counters.add('pages', pages);
     this.#counters.add('wireBytes', payload.length);
     for (const encoding of message.encodings) this.#counters.add(ENCODING_NAMES[encoding]!, 1);

@@ -12,6 +12,7 @@ export interface SendPoolOptions {
   readonly ports: readonly number[];
   readonly connectTimeoutMs: number;
   readonly stallTimeoutMs: number;
+  readonly reconnectTimeoutMs: number;
   readonly migration: string;
   readonly secret: Uint8Array;
   readonly hashSeed: bigint;
@@ -80,6 +81,11 @@ export class SendPool {
   /** Stops the running round between two chunks. */
   interrupt(): void {
     Atomics.store(this.#interrupted, 0, this.#round);
+  }
+
+  /** The control connection is dead, for that reason: the others probably are, too. */
+  suspect(reason: string): void {
+    for (const worker of this.#workers) worker.request('suspect', reason).catch(() => {});
   }
 
   /** Per channel, the digest of all pages as last sent. */

@@ -7,8 +7,10 @@ export interface SendWorkerData {
   readonly host: string;
   readonly port: number;
   readonly connectTimeoutMs: number;
-  /** Longest wait for an acknowledgement while batches are out. */
+  /** Longest wait for an acknowledgement while batches are out; then the connection counts as dead. */
   readonly stallTimeoutMs: number;
+  /** How long a lost connection is tried again; 0: not at all. */
+  readonly reconnectTimeoutMs: number;
   readonly migration: string;
   readonly secret: Uint8Array;
   readonly hashSeed: bigint;
@@ -33,4 +35,6 @@ export type SendRequests = {
    */
   round: { argument: { round: number; set: SharedArrayBuffer }; answer: boolean };
   digest: { argument: undefined; answer: bigint };
+  /** The peer is silent elsewhere, for that reason: tries another connection. */
+  suspect: { argument: string; answer: undefined };
 };

@@ -1,11 +1,13 @@
 import { setImmediate, setTimeout } from 'node:timers/promises';
 import { parentPort, workerData } from 'node:worker_threads';
-import { GodwitError } from '../errors.ts';
+import { asGodwitError, GodwitError } from '../errors.ts';
 import { CHUNK_PAGES, GuestLayout, PAGE_SIZE } from '../memory/guest-layout.ts';
 import { GuestMemory } from '../memory/guest-memory.ts';
 import { PageSet } from '../memory/page-set.ts';
 import type { Channel } from '../wire/channel.ts';
 import { connectChannel } from '../wire/connect.ts';
+import { Link } from '../wire/link.ts';
+import { redial } from '../wire/redial.ts';
 import { BatchEncoder } from './batch-encoder.ts';
 import { CompressionChoice, LEVEL_NAMES, LEVELS, type Level } from './compression.ts';
 import { Counters } from './counters.ts';
@@ -38,11 +40,13 @@ class SendWorker {
   readonly #interrupted: Int32Array;
   readonly #choice = new CompressionChoice();
   readonly #layout: GuestLayout;
-  #channel: Channel | undefined;
+  #link: Link | undefined;
+  readonly #onFailure: (error: GodwitError) => void;
   #interval = newInterval();
 
-  constructor(data: SendWorkerData) {
+  constructor(data: SendWorkerData, onFailure: (error: GodwitError) => void) {
     this.#data = data;
+    this.#onFailure = onFailure;
     this.#layout = new GuestLayout(data.regions);
     this.#memory = new GuestMemory(data.memory, 'read');
     this.#hash = new PageHash(data.hashSeed);
@@ -54,30 +58,64 @@ class SendWorker {
     this.#interrupted = new Int32Array(data.interrupted);
   }
 
-  async open(onFailure: (error: GodwitError) => void): Promise<void> {
+  async open(): Promise<void> {
+    const { channel } = await this.#dial();
+    this.#link = new Link(channel, {
+      onMessage: ({ kind }) => {
+        throw new GodwitError('bad-kind', `${kind} on an open data connection`);
+      },
+      onAck: (sequence) => this.#acknowledge(sequence),
+      mayRejoin: () => this.#data.reconnectTimeoutMs > 0,
+      onLost: (error) => this.#reconnect(error),
+      onClose: (error) =>
+        this.#fail(error ?? new GodwitError('peer-closed', 'a data connection was closed')),
+    });
+    this.#watchStall();
+  }
+
+  /** The connection is thought to be dead: tries another one. */
+  suspect(error: GodwitError): void {
+    this.#link?.drop(error);
+  }
+
+  /** A connection to the receiver's twin, and how many batches it has received. */
+  async #dial(): Promise<{ readonly channel: Channel; readonly received: number }> {
     const { host, port, connectTimeoutMs, migration, channel, secret } = this.#data;
-    const ready = Promise.withResolvers<void>();
-    const fail = (error: GodwitError) => {
-      ready.reject(error);
-      this.#window.fail(error);
-      onFailure(error);
-    };
-    this.#channel = await connectChannel(
+    const ready = Promise.withResolvers<number>();
+    const connection = await connectChannel(
       { host, port, timeoutMs: connectTimeoutMs },
       {
         side: 'sender',
         connection: 'data',
-        onMessage: ({ kind, sequence }) => {
-          if (kind === 'ChannelReady') ready.resolve();
-          else if (kind === 'Ack') this.#acknowledge(sequence);
+        onMessage: ({ kind, message }) => {
+          if (kind === 'ChannelReady') ready.resolve(message.received);
         },
         onClose: (error) =>
-          fail(error ?? new GodwitError('peer-closed', 'a data connection was closed')),
+          ready.reject(error ?? new GodwitError('peer-closed', 'a data connection was closed')),
       },
     );
-    this.#channel.send('ChannelOpen', { migration, channel, secret });
-    await ready.promise;
-    this.#watchStall(onFailure);
+    connection.send('ChannelOpen', { migration, channel, secret });
+    const late = new GodwitError('peer-silent', 'the receiver does not open the channel');
+    const timer = globalThis.setTimeout(() => connection.destroy(late), connectTimeoutMs);
+    const received = await ready.promise.finally(() => clearTimeout(timer));
+    return { channel: connection, received };
+  }
+
+  #reconnect(lost: GodwitError): void {
+    redial({
+      lost,
+      timeoutMs: this.#data.reconnectTimeoutMs,
+      signal: new AbortController().signal, // the thread ends with the migration
+      attempt: async () => {
+        const { channel, received } = await this.#dial();
+        this.#link!.join(channel, received);
+      },
+    }).catch((error) => this.#link!.giveUp(asGodwitError(error)));
+  }
+
+  #fail(error: GodwitError): void {
+    this.#window.fail(error);
+    this.#onFailure(error);
   }
 
   /** One pass over the channel's chunks of the set; true when it was interrupted. */
@@ -113,7 +151,7 @@ class SendWorker {
     const bytes = batch.payload.reduce((sum, piece) => sum + piece.length, 0);
     const wait = this.#pacer.claim(bytes);
     if (wait >= 1) await this.#blocked(() => setTimeout(wait));
-    const sequence = this.#channel!.send('PageBatch', batch.message, batch.payload);
+    const sequence = this.#link!.send('PageBatch', batch.message, batch.payload);
     this.#window.sent(slot, sequence, batch.contentBytes);
 
     const counters = this.#counters;
@@ -182,20 +220,19 @@ class SendWorker {
     this.#interval = newInterval();
   }
 
-  /** A receiver that takes batches and never acknowledges them is as good as gone. */
-  #watchStall(onFailure: (error: GodwitError) => void): void {
+  /** A receiver that takes batches and never acknowledges them is on a dead connection. */
+  #watchStall(): void {
     const { stallTimeoutMs, channel } = this.#data;
     let seen = this.#window.acknowledged;
-    const timer = setInterval(() => {
-      if (this.#window.outstanding > 0 && this.#window.acknowledged === seen) {
-        clearInterval(timer);
-        const error = new GodwitError(
-          'peer-silent',
-          `the receiver acknowledged nothing on channel ${channel} for ${stallTimeoutMs} ms`,
+    setInterval(() => {
+      const stalled = this.#window.outstanding > 0 && this.#window.acknowledged === seen;
+      if (stalled && this.#link!.connected)
+        this.#link!.drop(
+          new GodwitError(
+            'peer-silent',
+            `the receiver acknowledged nothing on channel ${channel} for ${stallTimeoutMs} ms`,
+          ),
         );
-        this.#window.fail(error);
-        onFailure(error);
-      }
       seen = this.#window.acknowledged;
     }, stallTimeoutMs);
   }
@@ -206,14 +243,18 @@ function newInterval() {
   return { since: performance.now(), blocked: 0, compress: 0, wire: 0, guest: 0 };
 }
 
-const worker = new SendWorker(workerData as SendWorkerData);
+const worker = new SendWorker(workerData as SendWorkerData, (error) => fail(error));
 const fail = serveRequests<SendRequests>(parentPort, {
   open: async () => {
-    await worker.open((error) => fail(error));
+    await worker.open();
     return undefined;
   },
   round: ({ round, set }) => worker.round(round, pageSetOf(set)),
   digest: () => worker.digest(),
+  suspect: (reason) => {
+    worker.suspect(new GodwitError('peer-silent', reason));
+    return undefined;
+  },
 });
 
 function pageSetOf(buffer: SharedArrayBuffer): PageSet {

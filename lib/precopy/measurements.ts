@@ -17,6 +17,8 @@ export interface Progress {
   readonly drainedBytes: number;
   /** Pages of the running round not sent yet; 0 between rounds. */
   readonly pagesRemaining: number;
+  /** Nothing can be sent at the moment: the time says nothing about the link's rate. */
+  readonly halted?: boolean;
 }
 
 /** A finished pass, for the ledger. */
@@ -72,7 +74,9 @@ export class Measurements {
   }
 
   sample(progress: Progress, now: number): void {
-    this.#drain.sample({ ...progress, atMs: now });
+    const point = { ...progress, atMs: now };
+    if (progress.halted) this.#drain.begin(point);
+    else this.#drain.sample(point);
   }
 
   /** The round is over; its report is complete unless a sync follows. */

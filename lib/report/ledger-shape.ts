@@ -43,6 +43,7 @@ const SHAPES: Readonly<Record<LedgerRecord['type'], Shape>> = {
   },
   limits: { at: 'number', limits: 'object' },
   note: { at: 'number', text: 'string' },
+  outage: { at: 'number', ms: 'number', reason: 'string' },
   suspension: { at: 'number', side: 'string', parts: 'object', agentMs: 'number' },
   end: {
     at: 'number',

@@ -10,6 +10,7 @@ export type LedgerRecord =
   | RoundRecord
   | LimitsRecord
   | NoteRecord
+  | OutageRecord
   | SuspensionRecord
   | EndRecord;
 
@@ -83,6 +84,15 @@ export interface NoteRecord {
   readonly type: 'note';
   readonly at: number;
   readonly text: string;
+}
+
+/** The connections were lost and came back; the guest ran on. */
+export interface OutageRecord {
+  readonly type: 'outage';
+  /** When the loss was noticed. */
+  readonly at: number;
+  readonly ms: number;
+  readonly reason: string;
 }
 
 /** Parts of the suspension, in order, milliseconds on the source's clock. */

@@ -1,11 +1,13 @@
 import assert from 'node:assert/strict';
 import type { PolicyLimits } from '../precopy/stats.ts';
+import { formatDuration } from '../units.ts';
 import type {
   ConsultationRecord,
   EndRecord,
   LedgerRecord,
   LimitsRecord,
   NoteRecord,
+  OutageRecord,
   RoundRecord,
   StartRecord,
   SuspensionRecord,
@@ -35,11 +37,19 @@ export function tellStory(records: readonly LedgerRecord[]): Story {
     consultations: ofType(records, 'consultation'),
     rounds: ofType(records, 'round'),
     limits: ofType(records, 'limits'),
-    notes: ofType(records, 'note'),
+    notes: [...ofType(records, 'note'), ...ofType(records, 'outage').map(outageNote)].sort(
+      (a, b) => a.at - b.at,
+    ),
     suspension: ofType(records, 'suspension').at(-1),
     end: ofType(records, 'end').at(-1),
     until: records.reduce((latest, { at }) => Math.max(latest, at), 0),
   };
+}
+
+/** An outage as the reports tell it. */
+function outageNote({ at, ms, reason }: OutageRecord): NoteRecord {
+  const text = `the connection was lost for ${formatDuration(ms)}: ${reason}`;
+  return { type: 'note', at, text };
 }
 
 /** The limits in force at a time, ms. */

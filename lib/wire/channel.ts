@@ -16,9 +16,10 @@ const LINGER_MS = 1000;
 const ABORT_TEXT = 1000;
 
 const NO_PAYLOAD: readonly Uint8Array[] = [];
+const NO_BODY = new Uint8Array(0);
 
-/** What the channel answers itself: these never reach `onMessage`. */
-type Internal = 'Abort' | 'Ping' | 'Pong';
+/** What the channel deals with itself: these never reach `onMessage`. */
+type Internal = 'Abort' | 'Ping' | 'Pong' | 'Ack';
 
 /** A frame from the peer. The payload is valid until the handler returns; the message for good. */
 export type Received = {
@@ -30,17 +31,23 @@ export type Received = {
   };
 }[Exclude<KindName, Internal>];
 
-export interface ChannelOptions {
-  readonly connection: Connection;
-  /** Which of the two this side is. */
-  readonly side: Side;
+/** Who listens to a channel. */
+export interface ChannelHandlers {
   /** Called in the order of arrival; what it throws ends the channel. */
   readonly onMessage: (received: Received) => void;
+  /** The peer has dealt with every numbered frame up to this one. */
+  readonly onAck?: (sequence: number) => void;
   /**
    * Called exactly once. Without an error: this side closed it. An error with `fromPeer` is the
    * peer's Abort.
    */
   readonly onClose: (error?: GodwitError) => void;
+}
+
+export interface ChannelOptions extends ChannelHandlers {
+  readonly connection: Connection;
+  /** Which of the two this side is. */
+  readonly side: Side;
   /** For control connections: ping the peer and give it up when it is silent. */
   readonly keepAlive?: KeepAliveLimits;
 }
@@ -52,9 +59,12 @@ export interface ChannelOptions {
 export class Channel {
   readonly #socket: Duplex;
   readonly #options: ChannelOptions;
+  #handlers: ChannelHandlers;
   readonly #decoder: FrameDecoder;
   readonly #keepAlive: KeepAlive | undefined;
   #nextSequence = 0;
+  /** Numbered frames that the peer has been told of. */
+  #acknowledged = 0;
   #bytesSent = 0;
   #state: 'open' | 'closing' | 'closed' = 'open';
   #error: GodwitError | undefined;
@@ -65,6 +75,7 @@ export class Channel {
     assert(keepAlive === undefined || connection === 'control', 'pings are control frames');
     this.#socket = socket;
     this.#options = options;
+    this.#handlers = options;
     const peer = side === 'sender' ? 'receiver' : 'sender';
     this.#decoder = new FrameDecoder(peer, connection, (frame) => this.#receive(frame));
     if (keepAlive !== undefined) this.#keepAlive = this.#startKeepAlive(keepAlive);
@@ -82,9 +93,27 @@ export class Channel {
     return this.#bytesSent;
   }
 
+  /** Numbered frames received and dealt with. */
+  get received(): number {
+    return this.#decoder.received;
+  }
+
+  /** From here on somebody else listens. A channel that has ended tells them, too. */
+  serve(handlers: ChannelHandlers): void {
+    this.#handlers = handlers;
+    if (this.#state === 'closed') queueMicrotask(() => handlers.onClose(this.#error));
+  }
+
+  /** This connection goes on with a link: from these numbers on, in either direction. */
+  goOn(sendNext: number, receiveNext: number): void {
+    this.#nextSequence = sendNext;
+    this.#decoder.expect(receiveNext);
+    this.#acknowledged = receiveNext;
+  }
+
   /**
    * Sends a message and its payload, of which nothing is copied.
-   * @returns the frame's sequence number
+   * @returns the frame's sequence number, 0 for kinds that are not numbered
    * @throws GodwitError bad-message or frame-too-large for what cannot be sent (the channel lives
    *   on), and the reason of the end on a channel that has ended
    */
@@ -93,15 +122,10 @@ export class Channel {
     message: Messages[K],
     payload: readonly Uint8Array[] = NO_PAYLOAD,
   ): number {
-    const sequence = this.#nextSequence;
+    const sequence = kindOf(kind).numbered ? this.#nextSequence : 0;
     this.#write(kind, sequence, encodeBody(kind, message), payload);
-    this.#nextSequence++;
+    if (kindOf(kind).numbered) this.#nextSequence++;
     return sequence;
-  }
-
-  /** Acknowledges every frame up to that sequence number. Throws as `send` does. */
-  sendAck(sequence: number): void {
-    this.#write('Ack', sequence, encodeBody('Ack', {}), NO_PAYLOAD);
   }
 
   /**
@@ -152,6 +176,15 @@ export class Channel {
     } catch (error) {
       this.destroy(asGodwitError(error));
     }
+    this.#acknowledge();
+  }
+
+  /** One Ack for all that a piece of input brought: its handlers have returned. */
+  #acknowledge(): void {
+    const { received } = this.#decoder;
+    if (this.#state !== 'open' || received === this.#acknowledged) return;
+    this.#write('Ack', received - 1, NO_BODY, NO_PAYLOAD);
+    this.#acknowledged = received;
   }
 
   #receive({ kind, sequence, body, payload }: Frame): void {
@@ -160,10 +193,8 @@ export class Channel {
     if (kind === 'Abort') this.destroy(abortError(message as Abort));
     else if (kind === 'Ping') this.#pong(message as Ping);
     else if (kind === 'Pong') this.#keepAlive?.answered((message as Pong).cookie);
-    else {
-      if (kind === 'Ack') this.#checkAck(sequence);
-      this.#options.onMessage({ kind, message, sequence, payload } as Received);
-    }
+    else if (kind === 'Ack') this.#acked(sequence);
+    else this.#handlers.onMessage({ kind, message, sequence, payload } as Received);
   }
 
   /** Not to a peer that pings without reading: answers would pile up. */
@@ -171,12 +202,13 @@ export class Channel {
     if (!this.#socket.writableNeedDrain) this.send('Pong', { cookie });
   }
 
-  #checkAck(sequence: number): void {
-    if (sequence < this.#nextSequence) return;
-    throw new GodwitError(
-      'frame-out-of-order',
-      `the peer acknowledged frame ${sequence}; ${this.#nextSequence} were sent`,
-    );
+  #acked(sequence: number): void {
+    if (sequence >= this.#nextSequence)
+      throw new GodwitError(
+        'frame-out-of-order',
+        `the peer acknowledged frame ${sequence}; ${this.#nextSequence} were sent`,
+      );
+    this.#handlers.onAck?.(sequence);
   }
 
   #write(kind: KindName, sequence: number, body: Uint8Array, payload: readonly Uint8Array[]): void {
@@ -218,7 +250,7 @@ export class Channel {
 
   #report(): void {
     this.#state = 'closed';
-    this.#options.onClose(this.#error);
+    this.#handlers.onClose(this.#error);
   }
 
   #wake(): void {

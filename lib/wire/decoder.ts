@@ -51,6 +51,16 @@ export class FrameDecoder {
     this.#onFrame = onFrame;
   }
 
+  /** Numbered frames received; the sequence number of the next one. */
+  get received(): number {
+    return this.#nextSequence;
+  }
+
+  /** The other side goes on with this number: it is sending again what was lost. */
+  expect(sequence: number): void {
+    this.#nextSequence = sequence;
+  }
+
   /** True when the input so far ends inside a frame. */
   get midFrame(): boolean {
     return this.#state !== 'header' || this.#filled > 0;
@@ -172,8 +182,18 @@ export class FrameDecoder {
     );
   }
 
-  /** Frames are numbered without a gap; an Ack names what it acknowledges, always something later. */
+  /**
+   * Numbered frames come without a gap; an Ack names what it acknowledges, always something later.
+   * A kind that is not known here counts: its sender numbers it.
+   */
   #checkSequence({ kind, sequence }: FrameHeader): void {
+    if (kind?.numbered === false && kind.name !== 'Ack') {
+      if (sequence === 0) return;
+      throw new GodwitError(
+        'frame-out-of-order',
+        `the peer numbered a ${kind.name} frame, which has no number`,
+      );
+    }
     if (kind?.name === 'Ack') {
       if (sequence <= this.#lastAcked || !Number.isSafeInteger(sequence))
         throw new GodwitError(

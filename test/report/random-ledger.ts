@@ -119,6 +119,12 @@ const change = fc.record({
   bandwidth: maybe(rate),
 });
 
+const outage = fc.record({
+  type: fc.constant('outage' as const),
+  at: time,
+  ms: time,
+  reason: words,
+});
 const note = fc.record({ type: fc.constant('note' as const), at: time, text: words });
 
 /** A ledger with every field in its type but without sense: records in any order, any figures. */

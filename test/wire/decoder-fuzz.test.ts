@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { decodeBody, encodeBody } from '../../lib/wire/codec.ts';
 import { FrameDecoder } from '../../lib/wire/decoder.ts';
-import { type Connection, isLegal, KINDS, type Side } from '../../lib/wire/kinds.ts';
+import { type Connection, isLegal, KINDS, kindOf, type Side } from '../../lib/wire/kinds.ts';
 import { frameOf, MESSAGES } from './arbitraries.ts';
 
 const CODES = [
@@ -27,9 +27,12 @@ function validFrames(from: Side, connection: Connection): fc.Arbitrary<Buffer[]>
       payload: fc.uint8Array({ maxLength: Math.min(kind.payload, 300) }),
     }),
   );
-  return fc
-    .array(unnumbered, { minLength: 1, maxLength: 6 })
-    .map((frames) => frames.map(({ name, body, payload }, i) => frameOf(name, i, body, payload)));
+  return fc.array(unnumbered, { minLength: 1, maxLength: 6 }).map((frames) => {
+    let next = 0;
+    return frames.map(({ name, body, payload }) =>
+      frameOf(name, kindOf(name).numbered ? next++ : 0, body, payload),
+    );
+  });
 }
 
 /** Damage that a stream may take on its way or from a hostile peer. */

@@ -120,6 +120,7 @@ describe('FrameDecoder', () => {
 
 describe('FrameDecoder refuses', () => {
   const ping = (sequence: number) => frameOf('Ping', sequence, hex('08ac02'));
+  const commit = (sequence: number) => frameOf('Commit', sequence, hex('0801'));
 
   it.each<[string, Buffer, string]>([
     ['another magic', changed(ping(0), 3, 0), 'bad-magic'],
@@ -133,9 +134,10 @@ describe('FrameDecoder refuses', () => {
     ['a damaged body', changed(ping(0), 33, 0xad), 'bad-checksum'],
     ['a damaged checksum', changed(ping(0), 28, 0), 'bad-checksum'],
     ['a damaged sequence', changed(ping(0), 16, 1), 'bad-checksum'],
-    ['a first frame that is not 0', ping(1), 'frame-out-of-order'],
-    ['a frame twice', Buffer.concat([ping(0), ping(0)]), 'frame-out-of-order'],
-    ['a gap', Buffer.concat([ping(0), ping(2)]), 'frame-out-of-order'],
+    ['a first numbered frame that is not 0', commit(1), 'frame-out-of-order'],
+    ['a number where none belongs', ping(1), 'frame-out-of-order'],
+    ['a frame twice', Buffer.concat([commit(0), commit(0)]), 'frame-out-of-order'],
+    ['a gap', Buffer.concat([commit(0), commit(2)]), 'frame-out-of-order'],
     ['a sequence beyond 2^53', withCrc(changed(ping(0), 23, 0xff)), 'frame-out-of-order'],
   ])('%s', (_, stream, code) => {
     for (const pieces of [stream.length, 1]) {
@@ -178,13 +180,13 @@ describe('FrameDecoder and acknowledgements', () => {
   it('takes rising ones, which use up no number of their own', () => {
     const { decoder, got } = collecting('receiver', 'data');
     const ready = frameOf('ChannelReady', 0);
-    const abort = frameOf('Abort', 1);
+    const abort = frameOf('Abort', 0);
     decoder.push(Buffer.concat([ready, frameOf('Ack', 1), frameOf('Ack', 5), abort]));
     expect(got.map(({ kind, sequence }) => `${kind} ${sequence}`)).toEqual([
       'ChannelReady 0',
       'Ack 1',
       'Ack 5',
-      'Abort 1',
+      'Abort 0',
     ]);
   });
 
