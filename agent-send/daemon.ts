@@ -67,6 +67,8 @@ export class SendDaemon extends Agent<SendSession | RecoveredMigration> implemen
   /** Resolves when the destination has been told, or the daemon stops. */
   async #settle(migration: SendSession | RecoveredMigration): Promise<void> {
     const { id, handover, secret } = migration;
+    // Never accepted: no destination knows of it.
+    if (secret.length === 0) await handover.dispatch({ type: 'forgotten' });
     if (this.#stopping || this.#settling.has(id) || handover.state.name === 'ended') return;
     const { peerTimeoutMs, connectTimeoutMs } = this.#options;
     const settlement = new Settlement({

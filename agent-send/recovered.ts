@@ -68,8 +68,6 @@ export class RecoveredMigration {
     const text = 'agent-send was interrupted in the middle; the guest runs on at its source';
     const error = new GodwitError('interrupted', text);
     await this.handover.dispatch({ type: 'restart', error });
-    // Never accepted: no destination knows of it.
-    if (this.secret.length === 0) await this.handover.dispatch({ type: 'forgotten' });
   }
 
   waiting(reason: GodwitError | undefined): void {

@@ -2,6 +2,7 @@ import { asGodwitError, GodwitError } from '../errors.ts';
 import type { GuestCopy } from '../guest/guest.ts';
 import type { Journal } from '../journal/journal.ts';
 import type { Channel } from '../wire/channel.ts';
+import type { Link } from '../wire/link.ts';
 import { HandoverDriver, type HandoverState, type JournalEffect, type Machine } from './driver.ts';
 import { faultPoint } from './fault.ts';
 import { type Choice, checkChoice, type Dilemma, decided } from './resolve.ts';
@@ -23,6 +24,9 @@ export interface HandoverOptions<Name extends string> {
   readonly log: (level: 'info' | 'warn' | 'error', text: string) => void;
 }
 
+/** A way to the other side: a link that outlives connections, or one connection. */
+export type Voice = Pick<Link, 'send' | 'destroy'> | Pick<Channel, 'send' | 'destroy'>;
+
 type AnyEffect = { readonly type: string; readonly epoch?: number };
 type DecisionEvent = { readonly type: Choice; readonly error: GodwitError };
 
@@ -38,7 +42,7 @@ export abstract class Handover<
 > {
   readonly #options: HandoverOptions<Name>;
   readonly #driver: HandoverDriver<Name, Event | DecisionEvent, Effect>;
-  #channel: Channel | undefined;
+  #voice: Voice | undefined;
   #last: Promise<unknown> = Promise.resolve();
 
   constructor(
@@ -64,8 +68,8 @@ export abstract class Handover<
   protected abstract perform(effect: Exclude<Effect, { type: 'journal' }>): void | Promise<void>;
 
   /** What is said from here on goes this way; nothing is said without one. */
-  speakThrough(channel: Channel | undefined): void {
-    this.#channel = channel;
+  speakThrough(voice: Voice | undefined): void {
+    this.#voice = voice;
   }
 
   /** Rejects when an effect failed, so that what rests on it did not happen. */
@@ -92,10 +96,10 @@ export abstract class Handover<
   }
 
   /** What is lost on the way is said again on the next connection. */
-  protected say(send: (channel: Channel) => void): void {
-    if (this.#channel === undefined) return;
+  protected say(send: (voice: Voice) => void): void {
+    if (this.#voice === undefined) return;
     try {
-      send(this.#channel);
+      send(this.#voice);
     } catch (thrown) {
       this.#options.log('warn', asGodwitError(thrown).message);
     }
@@ -103,7 +107,7 @@ export abstract class Handover<
 
   /** Ends the connection with a reason. */
   protected hangUp(error: GodwitError): void {
-    this.#channel?.destroy(error);
+    this.#voice?.destroy(error);
   }
 
   async #journal({ state, epoch, error }: JournalEffect<Name>): Promise<void> {

@@ -159,7 +159,8 @@ function precopyStep(state: SourceState, event: SourceEvent): SourceStep {
         ],
       };
     case 'lost':
-      return ended(state, event.error, report(false, event.error));
+      if (event.error.fromPeer) return ended(state, event.error, report(false, event.error));
+      return to('aborted', state, event.error, [], [report(false, event.error)]);
     case 'restart':
       // The destination may still hold memory for it: it is told.
       return to('aborted', state, event.error, [], [report(false, event.error)]);

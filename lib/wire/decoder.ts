@@ -41,6 +41,7 @@ export class FrameDecoder {
   #header: FrameHeader | undefined;
   #crc = 0;
   #nextSequence = 0;
+  #received = 0;
   #lastAcked = -1;
   #poison: GodwitError | undefined;
 
@@ -51,14 +52,15 @@ export class FrameDecoder {
     this.#onFrame = onFrame;
   }
 
-  /** Numbered frames received; the sequence number of the next one. */
+  /** Numbered frames that the callback has dealt with, or that were skipped. */
   get received(): number {
-    return this.#nextSequence;
+    return this.#received;
   }
 
   /** The other side goes on with this number: it is sending again what was lost. */
   expect(sequence: number): void {
     this.#nextSequence = sequence;
+    this.#received = sequence;
   }
 
   /** True when the input so far ends inside a frame. */
@@ -150,15 +152,21 @@ export class FrameDecoder {
     if (this.#crc !== header.crc)
       throw new GodwitError('bad-checksum', 'a frame was damaged on its way: its CRC is wrong');
     this.#checkSequence(header);
-    if (header.kind === undefined) this.#enter('header');
+    if (header.kind === undefined) this.#skipped();
     else if (header.payloadLength > 0) this.#enter('payload');
     else this.#emit(header, EMPTY);
+  }
+
+  #skipped(): void {
+    this.#received = this.#nextSequence;
+    this.#enter('header');
   }
 
   #emit({ kind, sequence, bodyLength }: FrameHeader, payload: Buffer): void {
     this.#enter('header');
     const body = this.#bodyBytes.subarray(0, bodyLength);
     this.#onFrame({ kind: kind!.name, sequence, body, payload });
+    this.#received = this.#nextSequence;
   }
 
   #enter(state: State): void {

@@ -121,7 +121,7 @@ describe('what a sender meets', () => {
     hosts.recv.process.kill('SIGSTOP');
     const view = await hosts.ended(id);
     hosts.recv.process.kill('SIGCONT');
-    expect(view).toMatchObject({ outcome: 'failed', code: 'peer-silent' });
+    expect(view).toMatchObject({ outcome: 'failed', code: 'reconnect-timeout' });
     await hosts.mustBeGoneFrom('destination');
   });
 
@@ -129,7 +129,7 @@ describe('what a sender meets', () => {
     const id = await hosts.begin('--bandwidth', '1MB/s', '--no-compression');
     await until(async () => (await hosts.view(id)).round === 1, 'the first round runs');
     await hosts.recv.end('SIGKILL');
-    expect(await hosts.ended(id)).toMatchObject({ outcome: 'failed', code: 'peer-closed' });
+    expect(await hosts.ended(id)).toMatchObject({ outcome: 'failed', code: 'reconnect-timeout' });
     await hosts.startRecv();
     await hosts.mustBeGoneFrom('destination');
   });

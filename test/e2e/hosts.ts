@@ -18,14 +18,31 @@ export interface CommandResult {
   readonly stderr: string;
 }
 
+/** How a daemon is started, besides its options. */
+export interface Circumstances {
+  /** The command that goes before it: what puts it into a network namespace. */
+  readonly prefix?: readonly string[];
+  /** What befalls it, as GODWIT_FAULT in lib/handover/fault.ts. */
+  readonly fault?: string | undefined;
+}
+
 /** A daemon process and what it has logged. */
 export class Daemon {
   readonly process: ChildProcess;
+  readonly #fault: string | undefined;
   log = '';
 
-  constructor(agent: 'agent-send' | 'agent-recv', args: readonly string[]) {
-    this.process = spawn(process.execPath, [path.join(root, agent, 'main.ts'), 'serve', ...args], {
+  constructor(
+    agent: 'agent-send' | 'agent-recv',
+    args: readonly string[],
+    { prefix = [], fault }: Circumstances = {},
+  ) {
+    this.#fault = fault;
+    const main = path.join(root, agent, 'main.ts');
+    const [command, ...rest] = [...prefix, process.execPath, main, 'serve', ...args];
+    this.process = spawn(command!, rest, {
       stdio: ['ignore', 'ignore', 'pipe'],
+      env: fault ? { ...process.env, NODE_ENV: 'test', GODWIT_FAULT: fault } : process.env,
     });
     createInterface({ input: this.process.stderr! }).on('line', (line) => {
       this.log += `${line}\n`;
@@ -36,11 +53,16 @@ export class Daemon {
     return this.process.exitCode === null && this.process.signalCode === null;
   }
 
-  /** The port in the log line that says it is ready, 0 when there is none in it. */
-  async ready(): Promise<number> {
+  /** The port in the log line that says it is ready; undefined when there is none. */
+  get port(): number | undefined {
+    const port = /port (\d+)/.exec(this.log)?.[1];
+    return port === undefined ? undefined : Number(port);
+  }
+
+  /** One that a fault may befall may be gone before. */
+  async ready(): Promise<void> {
     await until(() => this.log.includes('ready') || !this.alive, 'the daemon is ready');
-    assert(this.alive, this.log);
-    return Number(/port (\d+)/.exec(this.log)?.[1] ?? 0);
+    assert(this.alive || this.#fault !== undefined, this.log);
   }
 
   async end(signal: NodeJS.Signals = 'SIGTERM'): Promise<number | null> {
@@ -53,11 +75,25 @@ export class Daemon {
   }
 }
 
+/** Where the agents of the two hosts are, when they do not share one network. */
+export interface Network {
+  /** Of the destination, as the source reaches it. */
+  readonly address: string;
+  /** The commands that put an agent there. */
+  readonly source: readonly string[];
+  readonly destination: readonly string[];
+}
+
 export interface HostsOptions {
   readonly recv?: readonly string[];
   readonly send?: readonly string[];
   readonly ramDir?: string;
+  readonly network?: Network | undefined;
+  /** What befalls the agents that are started first. */
+  readonly faults?: { readonly recv?: string | undefined; readonly send?: string | undefined };
 }
+
+export type Side = 'source' | 'destination';
 
 /** Two hosts on one: both daemons, a directory for each, and whatever guests a test boots. */
 export class Hosts {
@@ -67,45 +103,77 @@ export class Hosts {
   /** RAM files of received guests. */
   readonly ramDir: string;
   readonly #sourceRam: string;
+  readonly #options: HostsOptions;
   recv!: Daemon;
   send!: Daemon;
   port = 0;
 
-  private constructor(ramDir: string | undefined) {
+  private constructor(options: HostsOptions) {
+    this.#options = options;
     this.dir = fs.mkdtempSync(path.join(os.tmpdir(), 'godwit-e2e-'));
     this.sourceDir = path.join(this.dir, 'source');
     this.destinationDir = path.join(this.dir, 'destination');
     this.#sourceRam = fs.mkdtempSync('/dev/shm/godwit-e2e-source-');
-    this.ramDir = ramDir ?? fs.mkdtempSync('/dev/shm/godwit-e2e-destination-');
+    this.ramDir = options.ramDir ?? fs.mkdtempSync('/dev/shm/godwit-e2e-destination-');
     for (const dir of [this.sourceDir, this.destinationDir]) fs.mkdirSync(dir, { mode: 0o700 });
   }
 
   static async start(options: HostsOptions = {}): Promise<Hosts> {
-    const hosts = new Hosts(options.ramDir);
-    await hosts.startRecv(options.recv);
-    await hosts.startSend(options.send);
+    const hosts = new Hosts(options);
+    const { recv, send } = options.faults ?? {};
+    await Promise.all([hosts.startRecv(recv), hosts.startSend(send)]);
     return hosts;
   }
 
-  async startRecv(args: readonly string[] = []): Promise<void> {
-    this.recv = new Daemon('agent-recv', [
-      ...['--listen', '127.0.0.1:0', '--socket', this.#path('recv.sock')],
-      ...['--guest-dir', this.destinationDir, '--ram-dir', this.ramDir],
-      ...['--state-dir', this.#path('recv'), ...args],
-    ]);
-    this.port = await this.recv.ready();
+  /** Again on the port that it had, if it was started before. */
+  async startRecv(fault?: string): Promise<void> {
+    const { network, recv = [] } = this.#options;
+    this.recv = new Daemon(
+      'agent-recv',
+      [
+        ...['--listen', `${this.address}:${this.port}`, '--socket', this.socketOf('destination')],
+        ...['--guest-dir', this.destinationDir, '--ram-dir', this.ramDir],
+        ...['--state-dir', this.stateDirOf('destination'), ...recv],
+      ],
+      { prefix: network?.destination ?? [], fault },
+    );
+    await this.recv.ready();
+    this.port = this.recv.port ?? this.port;
   }
 
-  async startSend(args: readonly string[] = []): Promise<void> {
-    this.send = new Daemon('agent-send', [
-      ...['--socket', this.#path('send.sock'), '--guest-dir', this.sourceDir],
-      ...['--state-dir', this.#path('send'), ...args],
-    ]);
+  async startSend(fault?: string): Promise<void> {
+    const { network, send = [] } = this.#options;
+    this.send = new Daemon(
+      'agent-send',
+      [
+        ...['--socket', this.socketOf('source'), '--guest-dir', this.sourceDir],
+        ...['--state-dir', this.stateDirOf('source'), ...send],
+      ],
+      { prefix: network?.source ?? [], fault },
+    );
     await this.send.ready();
   }
 
+  /** The destination's, as the source reaches it. */
+  get address(): string {
+    return this.#options.network?.address ?? '127.0.0.1';
+  }
+
+  /** The agent's control socket on that side. */
+  socketOf(side: Side): string {
+    return path.join(this.dir, side === 'source' ? 'send.sock' : 'recv.sock');
+  }
+
+  stateDirOf(side: Side): string {
+    return path.join(this.dir, side === 'source' ? 'send' : 'recv');
+  }
+
+  guestDirOf(side: Side): string {
+    return side === 'source' ? this.sourceDir : this.destinationDir;
+  }
+
   get target(): string {
-    return `127.0.0.1:${this.port}`;
+    return `${this.address}:${this.port}`;
   }
 
   boot(options: Partial<BootOptions> = {}) {
@@ -124,7 +192,7 @@ export class Hosts {
     const main = path.join(root, `agent-${agent}`, 'main.ts');
     const child = spawn(
       process.execPath,
-      [main, ...args, '--socket', this.#path(`${agent}.sock`)],
+      [main, ...args, '--socket', this.socketOf(agent === 'send' ? 'source' : 'destination')],
       {
         stdio: ['ignore', 'pipe', 'pipe'],
         cwd: this.dir,
@@ -181,8 +249,8 @@ export class Hosts {
   }
 
   /** The guest runs on that side, all its memory is as it wrote it, and its heart goes on beating. */
-  async mustRunAt(side: 'source' | 'destination', name = 'vm1'): Promise<void> {
-    const dir = side === 'source' ? this.sourceDir : this.destinationDir;
+  async mustRunAt(side: Side, name = 'vm1'): Promise<void> {
+    const dir = this.guestDirOf(side);
     const guest = await ControlClient.connect(path.join(dir, `${name}.sock`), name);
     try {
       const { status } = await guest.execute<{ status: string }>('query-status');
@@ -200,8 +268,8 @@ export class Hosts {
   }
 
   /** Nothing of the guest on that side: no process, no socket, no memory. */
-  async mustBeGoneFrom(side: 'source' | 'destination', name = 'vm1'): Promise<void> {
-    const dir = side === 'source' ? this.sourceDir : this.destinationDir;
+  async mustBeGoneFrom(side: Side, name = 'vm1'): Promise<void> {
+    const dir = this.guestDirOf(side);
     const ram = side === 'source' ? this.#sourceRam : this.ramDir;
     await until(
       () =>
@@ -212,9 +280,8 @@ export class Hosts {
   }
 
   /** Ends a guest as a crash of its hypervisor would, seen from the agents. */
-  quitGuest(side: 'source' | 'destination', name = 'vm1'): Promise<void> {
-    const dir = side === 'source' ? this.sourceDir : this.destinationDir;
-    return endGuest(path.join(dir, `${name}.sock`));
+  quitGuest(side: Side, name = 'vm1'): Promise<void> {
+    return endGuest(path.join(this.guestDirOf(side), `${name}.sock`));
   }
 
   mustLive(): void {
@@ -234,10 +301,6 @@ export class Hosts {
     fs.rmSync(this.#sourceRam, { recursive: true });
     if (this.ramDir.startsWith('/dev/shm/')) fs.rmSync(this.ramDir, { recursive: true });
     fs.rmSync(this.dir, { recursive: true });
-  }
-
-  #path(name: string): string {
-    return path.join(this.dir, name);
   }
 }
 

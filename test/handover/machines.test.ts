@@ -30,6 +30,10 @@ const SOURCE_EVENTS: Record<string, SourceEvent> = {
   Closed: { type: 'closed', epoch },
   abort: { type: 'abort', error },
   lost: { type: 'lost', error },
+  "lost, by the peer's Abort": {
+    type: 'lost',
+    error: new GodwitError('cancelled', 'because', { fromPeer: true }),
+  },
   restart: { type: 'restart', error },
   'Recovered: prepared': { type: 'recovered', epoch, state: 'prepared' },
   'Recovered: running, later epoch': { type: 'recovered', epoch: 2, state: 'running' },

@@ -1,0 +1,234 @@
+import { GodwitError } from '../../lib/errors.ts';
+import type { BootOptions } from '../../lib/guest/simulated/boot.ts';
+import {
+  DESTINATION_MACHINE,
+  type DestinationEvent,
+  startDestination,
+} from '../../lib/handover/destination-machine.ts';
+import type { Machine } from '../../lib/handover/driver.ts';
+import {
+  SOURCE_MACHINE,
+  type SourceEvent,
+  startSource,
+} from '../../lib/handover/source-machine.ts';
+import type { Side } from './hosts.ts';
+
+/*
+ * What befalls the agents, as data. The fault points are those at which the machines themselves act:
+ * each course below is told as the events that either machine sees, and its effects are the places.
+ */
+
+/** How a migration goes when nobody is harmed. */
+export interface Course {
+  readonly guest: Partial<BootOptions>;
+  readonly maxSuspendMs: number;
+  /** Bytes per second. */
+  readonly bandwidth?: number;
+  /** Stop-and-copy at once. */
+  readonly cutover?: true;
+  /** An agent stands still here, and while it does, this happens. */
+  readonly meanwhile?: { readonly side: Side; readonly fault: string; readonly act: Act };
+}
+
+type Act = 'cancel at the destination' | 'kill the destination guest';
+
+const QUIET = { workload: 'hot-set', rate: 1000, workingSet: '4MiB', memory: '32MiB' } as const;
+
+export const MOVES: Course = { guest: QUIET, maxSuspendMs: 5000 };
+/** The deadline passes while the last pages are on their way. */
+export const ROLLS_BACK: Course = {
+  guest: { ...QUIET, memory: '64MiB', content: 'random=100' },
+  maxSuspendMs: 100,
+  bandwidth: 4_000_000,
+  cutover: true,
+};
+/** Commit reaches a destination that has given up. */
+export const CANCELLED_THERE: Course = {
+  ...MOVES,
+  meanwhile: {
+    side: 'source',
+    fault: 'stop@source.before.send-commit',
+    act: 'cancel at the destination',
+  },
+};
+/** Commit reaches a destination whose hypervisor is gone. */
+export const DOES_NOT_START: Course = {
+  ...MOVES,
+  meanwhile: {
+    side: 'destination',
+    fault: 'stop@destination.before.resume-guest',
+    act: 'kill the destination guest',
+  },
+};
+
+/** What happens to agents in a migration, and to the network between them. */
+export interface Ordeal {
+  readonly name: string;
+  readonly course: Course;
+  /** Where each agent is killed or stopped: the process that was there, then the next one, … */
+  readonly faults?: { readonly [S in Side]?: readonly string[] };
+  /** What strikes by the clock, knowing nothing of the agents. */
+  readonly strike?: Strike;
+}
+
+export interface Strike {
+  readonly at: 'source' | 'destination' | 'both' | 'network';
+  readonly how: 'kill' | 'stop' | 'cut';
+  /** The delay counts from the start of the migration, or from when the guest is seen suspended. */
+  readonly from: 'start' | 'suspension';
+  readonly afterMs: number;
+  /** How long it is stopped, cut or away. */
+  readonly forMs: number;
+}
+
+const error = new GodwitError('cancelled', 'an ordeal');
+const suspend: SourceEvent = { type: 'suspend' };
+const prepared: SourceEvent = { type: 'prepared', epoch: 1, late: undefined };
+const running: SourceEvent = { type: 'running', epoch: 1 };
+const refused: SourceEvent = { type: 'refused', epoch: 1, error };
+const closed: SourceEvent = { type: 'closed', epoch: 1 };
+const recovered: SourceEvent = { type: 'recovered', epoch: 1, state: 'prepared' };
+const complete: DestinationEvent = { type: 'complete' };
+const commit: DestinationEvent = { type: 'commit', epoch: 1 };
+const released: DestinationEvent = { type: 'released', epoch: 1 };
+const aborted: DestinationEvent = { type: 'aborted', epoch: 1, error };
+const recover: DestinationEvent = { type: 'recover' };
+const abort = { type: 'abort', error } as const;
+const restart = { type: 'restart', error } as const;
+
+/** Every fault point of the handover: killed there once. */
+export function killsAtFaultPoints(): Ordeal[] {
+  return [
+    ...killsOf('source', MOVES, sourcePlaces([], [suspend, prepared, running, closed])),
+    ...killsOf('destination', MOVES, destinationPlaces([], [complete, commit, released])),
+    ...killsOf('source', ROLLS_BACK, sourcePlaces([suspend], [abort, closed])),
+    ...killsOf('destination', ROLLS_BACK, destinationPlaces([], [aborted])),
+    ...killsOf('source', DOES_NOT_START, sourcePlaces([suspend, prepared], [refused, closed])),
+    ...killsOf('destination', CANCELLED_THERE, destinationPlaces([complete], [abort, aborted])),
+  ];
+}
+
+/** Killed, and killed again in the recovery. */
+export function killsInRecovery(): Ordeal[] {
+  const source = (first: string, before: SourceEvent[], then: SourceEvent[]) =>
+    twice('source', `source.${first}`, sourcePlaces(before, then));
+  const destination = (first: string, before: DestinationEvent[], then: DestinationEvent[]) =>
+    twice('destination', `destination.${first}`, destinationPlaces(before, then));
+  return [
+    ...source('after.suspend-guest', [suspend], [restart, recovered, closed]),
+    ...source(
+      'after.journal-committed',
+      [suspend, prepared],
+      [restart, recovered, running, closed],
+    ),
+    ...source('after.journal-released', [suspend, prepared, running], [restart, recovered, closed]),
+    ...destination('before.journal-prepared', [], [restart]),
+    ...destination('after.journal-prepared', [complete], [restart, recover, commit, released]),
+    ...destination(
+      'after.journal-running',
+      [complete, commit],
+      [restart, recover, commit, released],
+    ),
+  ];
+}
+
+/** Both are killed at places that the other one has not heard of yet. */
+export function killsOfBoth(): Ordeal[] {
+  const pairs = [
+    ['after.suspend-guest', 'before.journal-prepared'],
+    ['before.journal-committed', 'after.send-prepared'],
+    ['after.journal-committed', 'after.journal-prepared'],
+    ['after.send-commit', 'before.journal-running'],
+    ['after.send-commit', 'after.journal-running'],
+    ['after.send-commit', 'after.resume-guest'],
+    ['before.journal-released', 'after.send-running'],
+    ['after.journal-released', 'before.journal-ended'],
+    ['before.journal-ended', 'after.send-closed'],
+  ] as const;
+  return pairs.map(([atSource, atDestination]) => ({
+    name: `kill source.${atSource} and destination.${atDestination}`,
+    course: MOVES,
+    faults: {
+      source: [`kill@source.${atSource}`],
+      destination: [`kill@destination.${atDestination}`],
+    },
+  }));
+}
+
+/** Stopped at each fault point for longer than every limit, then continued. */
+export function stopsAtFaultPoints(): Ordeal[] {
+  const source = sourcePlaces([], [suspend, prepared, running, closed]);
+  const destination = destinationPlaces([], [complete, commit, released]);
+  const stop = (side: Side) => (place: string) => faulty(side, MOVES, [`stop@${place}`]);
+  return [...source.map(stop('source')), ...destination.map(stop('destination'))];
+}
+
+/** Strikes that know nothing of the code, at moments out of `random`. */
+export function strikesAtRandom(random: () => number, count: number, network: boolean): Ordeal[] {
+  const sides = ['source', 'destination', 'both'] as const;
+  const pick = <T>(values: readonly T[]): T => values[Math.floor(random() * values.length)]!;
+  return Array.from({ length: count }, (_, i): Ordeal => {
+    const how = (['kill', network ? 'cut' : 'kill', 'kill', 'stop'] as const)[i % 4]!;
+    const at = how === 'cut' ? 'network' : pick(sides);
+    const from = pick(['start', 'suspension'] as const);
+    const afterMs = Math.round(random() * (from === 'start' ? 900 : 40));
+    const forMs = Math.round(how === 'kill' ? random() * 500 : 100 + random() * 3500);
+    const name = `${how} ${at} ${afterMs} ms after the ${from}, for ${forMs} ms`;
+    return { name, course: SLOW, strike: { at, how, from, afterMs, forMs } };
+  });
+}
+
+/** A precopy of about a second, so that most moments are moments of precopy. */
+const SLOW: Course = {
+  guest: { ...QUIET, content: 'random=100' },
+  maxSuspendMs: 2000,
+  bandwidth: 60_000_000,
+};
+
+function killsOf(side: Side, course: Course, places: readonly string[]): Ordeal[] {
+  return places.map((place) => faulty(side, course, [`kill@${place}`]));
+}
+
+function twice(side: Side, first: string, places: readonly string[]): Ordeal[] {
+  return places.map((place) => faulty(side, MOVES, [`kill@${first}`, `kill@${place}`]));
+}
+
+function faulty(side: Side, course: Course, faults: readonly string[]): Ordeal {
+  const name = faults.join(', then ').replaceAll('@', ' ');
+  return { name: nameIn(course, name), course, faults: { [side]: faults } };
+}
+
+function nameIn({ meanwhile, cutover }: Course, name: string): string {
+  const when = meanwhile?.act ?? (cutover && 'deadline missed');
+  return when ? `${name} (${when})` : name;
+}
+
+function sourcePlaces(before: SourceEvent[], then: SourceEvent[]): string[] {
+  return placesOf('source', SOURCE_MACHINE, startSource(1), before, then);
+}
+
+function destinationPlaces(before: DestinationEvent[], then: DestinationEvent[]): string[] {
+  return placesOf('destination', DESTINATION_MACHINE, startDestination(1), before, then);
+}
+
+/** Before and after every effect that the machine has for these events, after those before them. */
+function placesOf<Name extends string, Event, Effect extends { readonly type: string }>(
+  side: Side,
+  machine: Machine<Name, Event, Effect>,
+  start: { readonly name: Name; readonly epoch: number },
+  before: readonly Event[],
+  then: readonly Event[],
+): string[] {
+  let state = start;
+  for (const event of before) state = machine.step(state, event).state;
+  const effects = new Set<string>();
+  for (const event of then) {
+    const step = machine.step(state, event);
+    state = step.state;
+    for (const effect of step.effects)
+      effects.add(
+        'state' in effect && effect.type === 'journal' ? `journal-${effect.state}` : effect.type,
+      );
+  }
+  return [...effects].flatMap((name) => [`${side}.before.${name}`, `${side}.after.${name}`]);
+}
