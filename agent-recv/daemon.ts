@@ -121,10 +121,10 @@ export class RecvDaemon extends Agent<ReceiveSession | RecoveredArrival> {
   #offered(offer: GuestOffer, control: Channel, welcome: Welcome, peer: string): void {
     if (this.#open.has(offer.migration) || this.registry.tryFind(offer.migration))
       throw new GodwitError('bad-message', `migration ${offer.migration} is known here already`);
-    const { listenHost, dataPorts, guestDir, reconnectTimeoutMs } = this.#options;
+    const { dataPorts, guestDir, reconnectTimeoutMs } = this.#options;
     const session: ReceiveSession = new ReceiveSession(offer, control, welcome, {
       peer,
-      listenHost,
+      listenHost: this.#address!.address,
       dataPorts,
       reconnectTimeoutMs,
       journal: this.#journal,

@@ -18,6 +18,7 @@ export type ErrorCode =
   | 'connect-refused'
   | 'connect-timeout'
   | 'connect-failed'
+  | 'reconnect-timeout'
   | 'peer-closed'
   | 'peer-silent'
   // what the peer sent

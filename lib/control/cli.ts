@@ -1,10 +1,11 @@
 import { parseArgs } from 'node:util';
 import { asGodwitError, GodwitError } from '../errors.ts';
+import { journalPriority } from './log.ts';
 import { EXIT } from './view.ts';
 
 /** An option of a command; without `value` it is a flag. */
 export interface Option {
-  /** What its value is called in the help: DURATION, RATE, … */
+  /** What its value is called in the help: DURATION, RATE, …; `checkUsable` knows DIR, FILE, PATH. */
   readonly value?: string;
   readonly help: string;
   /** Allowed values, as the help shows them. */
@@ -49,7 +50,7 @@ const COMMON: Readonly<Record<string, Option>> = {
 const EXIT_CODES = `Exit codes:
   0  completed
   1  failed; the guest runs where it was
-  2  the command line is wrong; nothing was started
+  2  the command line or the configuration is wrong; nothing was started
   3  aborted by the policy or the suspension limit; the guest runs at its source
   4  cancelled; the guest runs at its source
   5  outcome unknown: look at both hosts (needs resolve)
@@ -84,7 +85,7 @@ export async function runProgram(program: Program, argv: readonly string[]): Pro
     const text = json
       ? JSON.stringify({ error: { code, message } })
       : `${program.name}: ${message} (${code})`;
-    process.stderr.write(`${text.replace(/\p{Cc}/gu, ' ')}\n`);
+    process.stderr.write(`${journalPriority('error')}${text.replace(/\p{Cc}/gu, ' ')}\n`);
     return exitCodeOf(code);
   }
 }

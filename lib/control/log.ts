@@ -12,8 +12,13 @@ const journal = toJournal(2, process.env.JOURNAL_STREAM);
  * lines or drive a terminal) are written as spaces.
  */
 export function log(level: LogLevel, text: string, about?: string): void {
-  const line = `${journal ? `<${PRIORITY[level]}>` : stamp(level)}${about ? `[${about}] ` : ''}${text}`;
+  const line = `${journalPriority(level) || stamp(level)}${about ? `[${about}] ` : ''}${text}`;
   process.stderr.write(`${line.replace(/\p{Cc}/gu, ' ')}\n`);
+}
+
+/** What a line on stderr begins with when it goes to the journal; empty when it does not. */
+export function journalPriority(level: LogLevel): string {
+  return journal ? `<${PRIORITY[level]}>` : '';
 }
 
 /** The journal keeps the time and the level of a line itself. */

@@ -1,68 +1,65 @@
-import { execFile } from 'node:child_process';
+import { type ChildProcessByStdio, spawn } from 'node:child_process';
+import type { Writable } from 'node:stream';
 import { log } from './log.ts';
 
-/**
- * Longest wait for one notification, ms: the tool waits until the service manager has read it, and
- * gives up on its own after 5 s.
- */
-const TOOL_MS = 10_000;
+/** Each line that it reads is a notification of its own. */
+const RELAY = 'while IFS= read -r assignment; do systemd-notify "$assignment"; done';
 
-/** What systemd(1) tells a service that it wants to hear from. */
 type Environment = Record<string, string | undefined>;
 
 /**
  * Tells the service manager how the daemon is, by sd_notify(3). Node cannot send a datagram to a
- * Unix socket, so every notification is one short run of `systemd-notify`; the unit says
- * NotifyAccess=all because it comes from a child. Without a service manager nothing is run.
+ * Unix socket, so `systemd-notify` does; the unit says NotifyAccess=all because it comes from there.
+ * A shell that is started once runs it: forking the agent itself would stop its event loop for
+ * some 12 ms with 200 MB in memory, and a suspension may be on. The shell ends with the agent,
+ * which holds its stdin. Without a service manager nothing is started.
  */
 export class Notifier {
-  readonly #socket: string | undefined;
-  readonly #watchdogMs: number | undefined;
-  #watchdog: NodeJS.Timeout | undefined;
-  #complained = false;
+  readonly #relay: ChildProcessByStdio<Writable, null, null> | undefined;
+  readonly #watchdogMs: number;
 
   /** Takes the variables out of the environment: guests are no part of this service. */
   constructor(env: Environment = process.env, pid = process.pid) {
-    this.#socket = env.NOTIFY_SOCKET || undefined;
-    const mine = env.WATCHDOG_PID === undefined || env.WATCHDOG_PID === String(pid);
-    const micros = mine ? Number(env.WATCHDOG_USEC) : 0;
-    this.#watchdogMs = micros > 0 ? micros / 1000 : undefined;
+    const { NOTIFY_SOCKET, WATCHDOG_USEC, WATCHDOG_PID = String(pid) } = env;
+    this.#relay = NOTIFY_SOCKET ? startRelay(env) : undefined;
+    this.#watchdogMs = WATCHDOG_PID === String(pid) ? Number(WATCHDOG_USEC ?? 0) / 1000 : 0;
     for (const name of ['NOTIFY_SOCKET', 'WATCHDOG_USEC', 'WATCHDOG_PID']) delete env[name];
   }
 
   /**
-   * The daemon serves. From now on the watchdog is fed twice in its time, by a timer of the main
-   * thread: when the event loop stands still, so does the feeding.
+   * The daemon serves. From now on it feeds the watchdog twice in its time, by a timer of the main
+   * thread: when the event loop stands still, so does the feeding. It goes on until the process
+   * ends, and does not keep it.
    */
-  async ready(status: string): Promise<void> {
-    await this.#send('READY=1', `STATUS=${status}`);
-    if (this.#socket === undefined || this.#watchdogMs === undefined) return;
-    this.#watchdog = setInterval(() => void this.#send('WATCHDOG=1'), this.#watchdogMs / 2);
-    this.#watchdog.unref();
+  ready(status: string): void {
+    this.#tell(`STATUS=${status.replace(/\p{Cc}/gu, ' ')}`);
+    this.#tell('READY=1');
+    if (this.#relay === undefined || !(this.#watchdogMs > 0)) return;
+    setInterval(() => this.#tell('WATCHDOG=1'), this.#watchdogMs / 2).unref();
   }
 
-  /** The daemon ends; what it still does is not watched by the watchdog but by TimeoutStopSec. */
-  async stopping(): Promise<void> {
-    clearInterval(this.#watchdog);
-    await this.#send('STOPPING=1', 'STATUS=finishing');
+  /** The daemon has begun to end. */
+  stopping(): void {
+    this.#tell('STOPPING=1');
+    this.#tell('STATUS=finishing');
   }
 
-  /** Never rejects: a daemon that cannot notify does its work all the same. */
-  #send(...assignments: string[]): Promise<void> {
-    const { promise, resolve } = Promise.withResolvers<void>();
-    if (this.#socket === undefined) return Promise.resolve();
-    const env = { ...process.env, NOTIFY_SOCKET: this.#socket };
-    execFile('systemd-notify', assignments, { env, timeout: TOOL_MS }, (error) => {
-      if (error) this.#complain(error);
-      resolve();
-    });
-    return promise;
+  #tell(assignment: string): void {
+    this.#relay?.stdin.write(`${assignment}\n`);
   }
+}
 
-  /** Once: a service manager that hears nothing says the rest. */
-  #complain(error: Error): void {
-    if (this.#complained) return;
-    this.#complained = true;
-    log('warn', `the service manager cannot be notified: ${error.message}`);
-  }
+/** What goes wrong with the tool, it says itself: stderr is the agent's. */
+function startRelay(env: Environment) {
+  const relay = spawn('/bin/sh', ['-c', RELAY], {
+    env,
+    stdio: ['pipe', 'ignore', 'inherit'],
+    detached: true, // a signal to the agent's process group must not keep STOPPING=1 back
+  });
+  const failed = ({ message }: Error) => log('warn', `cannot notify systemd: ${message}`);
+  relay.once('error', failed);
+  relay.stdin.on('error', failed);
+  relay.unref();
+  (relay.stdin as Writable & { unref(): void }).unref();
+  return relay;
 }

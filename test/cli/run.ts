@@ -25,15 +25,17 @@ type Agent = 'agent-send' | 'agent-recv';
 
 /** Starts an agent as a person would: its launcher, no terminal. */
 export function start(agent: Agent, args: readonly string[], cwd = root): Running {
-  const child = spawn(path.join(root, agent, agent), args, {
-    cwd,
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
+  const launcher = path.join(root, agent, agent);
+  return watch(spawn(launcher, args, { cwd, stdio: ['ignore', 'pipe', 'pipe'] }));
+}
+
+/** Follows a process whose stdout and stderr are pipes. */
+export function watch(child: ChildProcess): Running {
   const streams = { stdout: '', stderr: '' };
   const printed = () => `${streams.stdout}${streams.stderr}`;
   let wake = () => {};
   for (const name of ['stdout', 'stderr'] as const)
-    child[name].setEncoding('utf8').on('data', (piece: string) => {
+    child[name]!.setEncoding('utf8').on('data', (piece: string) => {
       streams[name] += piece;
       wake();
     });
