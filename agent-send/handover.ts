@@ -91,8 +91,6 @@ export class SourceHandover extends Handover<SourceStateName, SourceEvent, Sourc
         const text = wordsOf(error);
         return this.say((voice) => voice.send('Aborted', { epoch, code: error.code, text }));
       }
-      case 'send-abort':
-        return this.hangUp(effect.error);
       case 'report':
         return onReport(effect.moved, effect.error);
     }

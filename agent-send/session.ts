@@ -299,9 +299,9 @@ export class SendSession {
 
   /** Suspends the guest and sends the rest; resolves when the destination is prepared. */
   async #stopAndCopy(decision: PrecopyResult): Promise<void> {
+    await this.#or(this.#control!.ready()); // nobody is suspended for a connection that is not there
     this.#tracker.enter('stop-and-copy');
     this.#log('info', `stop-and-copy: ${decision.verdict.reason}`);
-    await this.#or(this.#control!.ready()); // nobody is suspended for a connection that is not there
     const limitMs = enforcedSuspendMs(this.steering.limits);
     await this.#or(this.handover.dispatch({ type: 'suspend' }));
     const suspension = this.#suspension!;

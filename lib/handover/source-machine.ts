@@ -66,8 +66,6 @@ export type SourceEffect =
   | { readonly type: 'send-commit'; readonly epoch: number }
   | { readonly type: 'send-released'; readonly epoch: number }
   | { readonly type: 'send-aborted'; readonly epoch: number; readonly error: GodwitError }
-  /** Before anything was suspended: ends the connection with the reason. */
-  | { readonly type: 'send-abort'; readonly error: GodwitError }
   /** How the migration went is known: what may follow is between the agents. */
   | {
       readonly type: 'report';
@@ -150,14 +148,13 @@ function precopyStep(state: SourceState, event: SourceEvent): SourceStep {
     case 'suspend':
       return to('suspended', state, undefined, [], [{ type: 'suspend-guest' }]);
     case 'abort':
-      return {
-        state: { ...state, name: 'ended' },
-        effects: [
-          { type: 'send-abort', error: event.error },
-          journal('ended', state.epoch, event.error),
-          report(false, event.error),
-        ],
-      };
+      return to(
+        'aborted',
+        state,
+        event.error,
+        [],
+        [report(false, event.error), sendAborted(state, event.error)],
+      );
     case 'lost':
       if (event.error.fromPeer) return ended(state, event.error, report(false, event.error));
       return to('aborted', state, event.error, [], [report(false, event.error)]);
