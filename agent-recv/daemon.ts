@@ -5,6 +5,7 @@ import path from 'node:path';
 import { Agent } from '../lib/control/agent.ts';
 import { listenOn } from '../lib/control/listen.ts';
 import { log } from '../lib/control/log.ts';
+import { warnOfInsecurity } from '../lib/control/security-options.ts';
 import { ControlServer } from '../lib/control/server.ts';
 import type { Daemon } from '../lib/control/signals.ts';
 import { takeActivatedSocket } from '../lib/control/socket-activation.ts';
@@ -15,7 +16,10 @@ import { startSimulatedDestination } from '../lib/guest/simulated/destination.ts
 import { Journal, type JournalEntry } from '../lib/journal/journal.ts';
 import { formatSize } from '../lib/units.ts';
 import type { Channel } from '../lib/wire/channel.ts';
+import { checkListenAddress } from '../lib/wire/connect.ts';
 import type { GuestOffer, Welcome } from '../lib/wire/messages.ts';
+import { fingerprintOf, secureServer } from '../lib/wire/tls.ts';
+import { Admission } from './admission.ts';
 import { admit, peerName } from './door.ts';
 import type { RecvDaemonOptions } from './options.ts';
 import { RecoveredArrival } from './recovered.ts';
@@ -33,7 +37,8 @@ export class RecvDaemon extends Agent<ReceiveSession | RecoveredArrival> {
   /** Connections that have not said what they want. */
   readonly #strangers = new Set<Channel>();
   readonly #journal: Journal;
-  readonly #server = net.createServer((socket) => this.#connected(socket));
+  readonly #admission: Admission;
+  readonly #server = net.createServer();
   /** Where it listens, once it does. */
   #address: net.AddressInfo | undefined;
 
@@ -41,6 +46,26 @@ export class RecvDaemon extends Agent<ReceiveSession | RecoveredArrival> {
     super();
     this.#options = options;
     this.#journal = journal;
+    this.#admission = new Admission(options.maxMigrations);
+    this.#serve(options);
+  }
+
+  #serve({ security: { credentials }, allowed }: RecvDaemonOptions): void {
+    if (credentials === undefined) {
+      this.#server.on('connection', (socket) => this.#connected(socket, '', undefined));
+      return;
+    }
+    secureServer(this.#server, {
+      credentials,
+      refuses: (certificate) =>
+        allowed.admits(certificate) ? undefined : 'is not on the allow-list (--allow-peer)',
+      onConnection: (socket, refusal) =>
+        this.#connected(socket, fingerprintOf(socket.getPeerCertificate()), refusal),
+      onFailure: (error, socket) => {
+        this.#admission.failed(socket.remoteAddress ?? 'unknown', error);
+        socket.destroy();
+      },
+    });
   }
 
   /** Takes up what an earlier run left open: known when this returns, finished in the background. */
@@ -72,6 +97,12 @@ export class RecvDaemon extends Agent<ReceiveSession | RecoveredArrival> {
     this.#address = await (fd === undefined
       ? listenOn(this.#server, { host, port }, `${host} port ${port}`)
       : listenOn(this.#server, { fd }, 'the socket of the service manager'));
+    try {
+      checkListenAddress(this.#address.address, this.#options.security);
+    } catch (error) {
+      this.#server.close();
+      throw error;
+    }
     return this.#address;
   }
 
@@ -83,47 +114,65 @@ export class RecvDaemon extends Agent<ReceiveSession | RecoveredArrival> {
     this.#server.close();
     const error = new GodwitError('shutting-down', 'agent-recv was told to stop');
     for (const stranger of this.#strangers) stranger.destroy(error);
-    const open = [...this.#open.values()].filter((m) => m instanceof ReceiveSession);
-    for (const session of open) if (session.cancellable) session.cancel(error);
-    for (const session of open) if (!session.cancellable) session.leave();
-    await Promise.all(open.map((session) => session.finished));
+    const open = [...this.#open.values()];
+    const sessions = open.filter((migration) => migration instanceof ReceiveSession);
+    const arrivals = open.filter((migration) => migration instanceof RecoveredArrival);
+    for (const session of sessions) if (session.cancellable) session.cancel(error);
+    for (const session of sessions) if (!session.cancellable) session.leave();
+    await Promise.all(sessions.map((session) => session.finished));
+    await Promise.all(arrivals.map((arrival) => arrival.leave()));
     await this.#journal.close();
   }
 
-  #connected(socket: net.Socket): void {
+  #connected(socket: net.Socket, fingerprint: string, refusal: GodwitError | undefined): void {
     const peer = peerName(socket);
+    const address = socket.remoteAddress ?? 'unknown';
+    if (!this.#admission.enter(address)) return void socket.destroy();
+    const enter = (channel: Channel) => {
+      if (this.#strangers.delete(channel)) this.#admission.leave();
+    };
     const control = admit(socket, {
       peerTimeoutMs: this.#options.peerTimeoutMs,
       offer: (offer, channel, welcome) => {
-        this.#strangers.delete(channel);
-        this.#offered(offer, channel, welcome, peer);
+        this.#offered(offer, channel, welcome, peer, fingerprint);
+        enter(channel);
       },
       rejoin: ({ migration, secret, received }, channel) => {
-        this.#strangers.delete(channel);
         const session = this.#known(migration, secret);
         if (!(session instanceof ReceiveSession)) throw notOpen(migration);
         session.rejoin(channel, received);
+        enter(channel);
       },
       recover: (recover, channel) => {
-        this.#strangers.delete(channel);
         const known = this.#known(recover.migration, recover.secret);
         known.recover(channel);
         known.handover.tell({ type: 'recover' });
+        enter(channel);
       },
       onTurnedAway: (error) => {
-        this.#strangers.delete(control);
-        log('warn', `connection from ${peer}: ${error.message}`, peer);
+        this.#admission.failed(address, error);
+        enter(control);
       },
     });
     this.#strangers.add(control);
+    if (refusal) control.destroy(refusal);
   }
 
-  #offered(offer: GuestOffer, control: Channel, welcome: Welcome, peer: string): void {
+  #offered(
+    offer: GuestOffer,
+    control: Channel,
+    welcome: Welcome,
+    peer: string,
+    senderFingerprint: string,
+  ): void {
+    this.#admission.checkMigrations(this.#open.size);
     if (this.#open.has(offer.migration) || this.registry.tryFind(offer.migration))
       throw new GodwitError('bad-message', `migration ${offer.migration} is known here already`);
     const { dataPorts, guestDir, reconnectTimeoutMs } = this.#options;
     const session: ReceiveSession = new ReceiveSession(offer, control, welcome, {
       peer,
+      credentials: this.#options.security.credentials,
+      senderFingerprint,
       listenHost: this.#address!.address,
       dataPorts,
       reconnectTimeoutMs,
@@ -184,6 +233,7 @@ function notOpen(id: string): GodwitError {
 
 /** Starts the daemon; it listens and serves its control socket until `stop`. */
 export async function startRecvDaemon(options: RecvDaemonOptions): Promise<Daemon> {
+  warnOfInsecurity(options.security);
   const journal = await Journal.open(options.stateDir);
   const daemon = new RecvDaemon(options, journal);
   let server: ControlServer | undefined;

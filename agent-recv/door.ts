@@ -15,13 +15,12 @@ export interface DoorOptions {
   readonly rejoin: (rejoin: Rejoin, control: Channel) => void;
   readonly recover: (recover: Recover, control: Channel) => void;
   /** It went away, or was sent away, before it was taken in. */
-  readonly onTurnedAway: (error: GodwitError, peer: string) => void;
+  readonly onTurnedAway: (error: GodwitError) => void;
 }
 
 /** Greets one connection, hears what it wants, and hands it to whom it concerns. */
 export function admit(socket: Socket, options: DoorOptions): Channel {
   const { peerTimeoutMs } = options;
-  const peer = peerName(socket);
   let welcome: Welcome | undefined;
   const control = new Channel(socket, {
     side: 'receiver',
@@ -43,7 +42,7 @@ export function admit(socket: Socket, options: DoorOptions): Channel {
     onClose: (error) => {
       clearTimeout(timer);
       const left = error ?? new GodwitError('peer-closed', 'the connection was closed');
-      options.onTurnedAway(left, peer);
+      options.onTurnedAway(left);
     },
   });
   const timer = setTimeout(() => {

@@ -1,9 +1,15 @@
 import type { DefaultPaths } from '../lib/control/paths.ts';
+import type { Security } from '../lib/wire/credentials.ts';
+import type { AllowList } from '../lib/wire/tls.ts';
 
 /** What the receiving daemon is started with. */
 export interface RecvDaemonOptions extends DefaultPaths {
   /** Where RAM files are made: a tmpfs. */
   readonly ramDir: string;
+  readonly security: Security;
+  /** Whose certificates are admitted. */
+  readonly allowed: AllowList;
+  readonly maxMigrations: number;
   readonly listenHost: string;
   readonly listenPort: number;
   /** Ports for data connections; undefined: any. */

@@ -80,6 +80,14 @@ export class RecoveredArrival {
     old?.close();
   }
 
+  /** Lets go of what is between the agents; the journal has it. */
+  async leave(): Promise<void> {
+    this.#control?.close();
+    await this.handover.idle();
+    this.#guest?.close();
+    this.#guest = undefined;
+  }
+
   cancel(): void {
     throw new GodwitError('too-late', 'this migration is being recovered; see resolve');
   }

@@ -1,18 +1,22 @@
 import type { Input } from '../lib/control/cli.ts';
 import { defaultPaths } from '../lib/control/paths.ts';
+import { securityOf, securityOptions } from '../lib/control/security-options.ts';
 import { serveCommand } from '../lib/control/serve.ts';
 import { GodwitError } from '../lib/errors.ts';
 import { parseCount, parseDuration } from '../lib/units.ts';
+import { AllowList } from '../lib/wire/tls.ts';
 import type { RecvDaemonOptions } from './options.ts';
 
 const paths = defaultPaths('agent-recv');
+/** Each takes a worker and some 50 MiB a channel. */
+const DEFAULT_MIGRATIONS = 8;
 const PORTS = { min: 1, max: 65535 };
 
 export const serve = serveCommand({
   options: {
     listen: {
       value: 'HOST:PORT',
-      help: 'where senders connect; nothing is encrypted or\nauthenticated yet: use a network you trust',
+      help: 'where senders connect; beyond this host only\nwith TLS or --insecure',
       otherwise: '127.0.0.1:7070',
     },
     'data-ports': {
@@ -40,6 +44,19 @@ export const serve = serveCommand({
       range: '0s to 1h, 0s: not at all',
       otherwise: '60s',
     },
+    ...securityOptions,
+    'allow-peer': {
+      value: 'NAME',
+      repeatable: true,
+      help: "a sender to admit, by its certificate's name or\nsha256:FINGERPRINT; with TLS, nobody else is",
+      otherwise: 'nobody',
+    },
+    'max-migrations': {
+      value: 'N',
+      help: 'migrations taken at once',
+      range: '1 to 256',
+      otherwise: String(DEFAULT_MIGRATIONS),
+    },
     socket: { value: 'PATH', help: 'control socket', otherwise: paths.socket },
   },
   parse: optionsOf,
@@ -50,13 +67,24 @@ export const serve = serveCommand({
   },
 });
 
-function optionsOf({ option }: Input): RecvDaemonOptions {
+function optionsOf(input: Input): RecvDaemonOptions {
+  const { option } = input;
   const { host, port } = addressOf(option('listen') ?? '127.0.0.1:7070');
   return {
     socket: option('socket') ?? paths.socket,
     stateDir: option('state-dir') ?? paths.stateDir,
     guestDir: option('guest-dir') ?? paths.guestDir,
     ramDir: option('ram-dir') ?? '/dev/shm',
+    security: securityOf(input),
+    allowed: new AllowList(input.options('allow-peer')),
+    maxMigrations: parseCount(
+      option('max-migrations') ?? String(DEFAULT_MIGRATIONS),
+      '--max-migrations',
+      {
+        min: 1,
+        max: 256,
+      },
+    ),
     listenHost: host,
     listenPort: port,
     dataPorts: rangeOf(option('data-ports')),

@@ -9,6 +9,7 @@ import { PageHash } from '../lib/pages/hash.ts';
 import { ReceivePool } from '../lib/pages/receive-pool.ts';
 import type { Outcome } from '../lib/report/records.ts';
 import type { Channel, Received } from '../lib/wire/channel.ts';
+import type { Credentials } from '../lib/wire/credentials.ts';
 import { checkGuestOffer, SECRET_SIZE } from '../lib/wire/handshake.ts';
 import { Link } from '../lib/wire/link.ts';
 import type { Digest, GuestOffer, RoundEnd, Verdict, Welcome } from '../lib/wire/messages.ts';
@@ -22,6 +23,9 @@ export interface ReceiveContext {
   readonly peer: string;
   readonly listenHost: string;
   readonly dataPorts: { readonly first: number; readonly last: number } | undefined;
+  readonly credentials: Credentials | undefined;
+  /** SHA-256 of the certificate that the sender has shown; empty without TLS. */
+  readonly senderFingerprint: string;
   readonly journal: Journal;
   /** How long a sender that was lost may take to come back; 0: it may not. */
   readonly reconnectTimeoutMs: number;
@@ -58,6 +62,8 @@ export class ReceiveSession {
   #starting: Promise<DestinationGuest> | undefined;
   #guest: DestinationGuest | undefined;
   #letGoOf = false;
+  /** Found again, for what the handover still did to it. */
+  #again: GuestCopy | undefined;
   #pool: ReceivePool | undefined;
   #arrivals: Arrivals | undefined;
   #state = new StateParts();
@@ -207,7 +213,8 @@ export class ReceiveSession {
 
   /** Makes room for the guest and workers for its pages. */
   async #accept(): Promise<void> {
-    const { journal, startGuest, listenHost, dataPorts } = this.#context;
+    const { journal, startGuest, listenHost, dataPorts, credentials, senderFingerprint } =
+      this.#context;
     const { migration, epoch, guest, hypervisor, deviceModel, regions, hashSeed } = this.#offer;
     const { name: state } = this.handover.state;
     const known = { guest, hypervisor, peer: this.peer, secret: this.secret };
@@ -222,6 +229,8 @@ export class ReceiveSession {
     this.#pool = new ReceivePool({
       channels: this.#welcome.limits.channels,
       listenHost,
+      credentials,
+      senderFingerprint,
       dataPorts,
       migration,
       secret: this.secret,
@@ -312,7 +321,9 @@ export class ReceiveSession {
       journal,
       guest: async () => {
         const guest = await this.#starting?.catch(() => undefined); // it failed on its own account
-        return guest && this.#letGoOf ? attach(this.guestName, guest.handle) : guest;
+        if (guest === undefined || !this.#letGoOf) return guest;
+        this.#again ??= await attach(this.guestName, guest.handle);
+        return this.#again;
       },
       preparedIn: () => this.#timings,
       onReport: (moved, error) => this.#report(moved, error),
@@ -345,6 +356,8 @@ export class ReceiveSession {
   /** Once everything is said that belongs to the end. */
   async #finish(): Promise<void> {
     await this.handover.idle();
+    this.#again?.close();
+    this.#again = undefined;
     if (this.#phase === 'ended') return;
     this.#phase = 'ended';
     await this.#letGo();

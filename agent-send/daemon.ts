@@ -70,7 +70,7 @@ export class SendDaemon extends Agent<SendSession | RecoveredMigration> implemen
     // Never accepted: no destination knows of it.
     if (secret.length === 0) await handover.dispatch({ type: 'forgotten' });
     if (this.#stopping || this.#settling.has(id) || handover.state.name === 'ended') return;
-    const { peerTimeoutMs, connectTimeoutMs } = this.#options;
+    const { peerTimeoutMs, connectTimeoutMs, security } = this.#options;
     const settlement = new Settlement({
       handover,
       migration: id,
@@ -78,7 +78,7 @@ export class SendDaemon extends Agent<SendSession | RecoveredMigration> implemen
       dial: async () => {
         const { host, port } = migration;
         const limits = { channels: 1, peerTimeoutMs, connectTimeoutMs };
-        return (await dialControl({ host, port, ...limits })).control;
+        return (await dialControl({ host, port, security, ...limits })).control;
       },
       onWaiting: (reason) => migration.waiting(reason),
     });
@@ -94,8 +94,9 @@ export class SendDaemon extends Agent<SendSession | RecoveredMigration> implemen
 
   /** The way is open again: the peer may have something to be told now. */
   protected override resolved(migration: SendSession | RecoveredMigration): void {
-    this.#settling.get(migration.id)?.hurry();
-    this.#inBackground(this.#settle(migration));
+    const settlement = this.#settling.get(migration.id);
+    if (settlement) return settlement.hurry();
+    this.#inBackground(this.#settle(migration).then(() => migration.close()));
   }
 
   /** Resolves when the migration has begun. @throws GodwitError unknown-guest, guest-busy, … */
@@ -124,6 +125,7 @@ export class SendDaemon extends Agent<SendSession | RecoveredMigration> implemen
       this.#busy.delete(name);
     }
     await this.#settle(session);
+    session.close();
   }
 
   #open(request: MigrationRequest, guest: Awaited<ReturnType<typeof connectSimulatedSource>>) {
@@ -135,6 +137,7 @@ export class SendDaemon extends Agent<SendSession | RecoveredMigration> implemen
         peerTimeoutMs,
         connectTimeoutMs,
         reconnectTimeoutMs,
+        security: this.#options.security,
         journal: this.#journal,
         attach: (name, handle) => attachSimulated(this.#options.guestDir, name, handle),
         settle: (session) => this.#settle(session),

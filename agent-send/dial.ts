@@ -1,6 +1,7 @@
 import { asGodwitError, GodwitError } from '../lib/errors.ts';
 import type { Channel } from '../lib/wire/channel.ts';
 import { connectChannel } from '../lib/wire/connect.ts';
+import type { Security } from '../lib/wire/credentials.ts';
 import { checkWelcome, helloMessage } from '../lib/wire/handshake.ts';
 import type { Welcome } from '../lib/wire/messages.ts';
 import { sendTerms } from '../lib/wire/terms.ts';
@@ -8,6 +9,7 @@ import { sendTerms } from '../lib/wire/terms.ts';
 export interface DialOptions {
   readonly host: string;
   readonly port: number;
+  readonly security: Security;
   readonly channels: number;
   readonly peerTimeoutMs: number;
   readonly connectTimeoutMs: number;
@@ -20,10 +22,10 @@ export interface DialOptions {
 export async function dialControl(
   options: DialOptions,
 ): Promise<{ readonly control: Channel; readonly welcome: Welcome }> {
-  const { host, port, channels, peerTimeoutMs, connectTimeoutMs } = options;
+  const { host, port, security, channels, peerTimeoutMs, connectTimeoutMs } = options;
   const greeted = Promise.withResolvers<Welcome>();
   const control = await connectChannel(
-    { host, port, timeoutMs: connectTimeoutMs },
+    { host, port, timeoutMs: connectTimeoutMs, security },
     {
       side: 'sender',
       connection: 'control',

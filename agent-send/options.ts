@@ -1,9 +1,11 @@
 import type { DefaultPaths } from '../lib/control/paths.ts';
+import type { Security } from '../lib/wire/credentials.ts';
 
 /** What the sending daemon is started with. */
 export interface SendDaemonOptions extends DefaultPaths {
   /** Data connections per migration, unless a request says otherwise. */
   readonly channels: number;
+  readonly security: Security;
   /** A peer that says nothing for so long is given up, ms. */
   readonly peerTimeoutMs: number;
   readonly connectTimeoutMs: number;

@@ -80,8 +80,10 @@ export class RecoveredMigration {
     throw new GodwitError('too-late', 'this migration is being recovered; see resolve');
   }
 
+  /** The handover needs the guest no more, or not for the time being. */
   close(): void {
     this.#guest?.close();
+    this.#guest = undefined;
     this.#waitsFor = undefined;
     this.#context.onChange(this);
   }

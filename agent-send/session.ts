@@ -19,6 +19,7 @@ import { Steering } from '../lib/precopy/steering.ts';
 import type { LedgerWriter } from '../lib/report/ledger.ts';
 import type { Outcome } from '../lib/report/records.ts';
 import type { Received } from '../lib/wire/channel.ts';
+import type { Security } from '../lib/wire/credentials.ts';
 import { checkAccept } from '../lib/wire/handshake.ts';
 import { Link } from '../lib/wire/link.ts';
 import type { Accept, Closed } from '../lib/wire/messages.ts';
@@ -35,12 +36,15 @@ import { Tracker } from './tracker.ts';
 const CLOSED_TIMEOUT_MS = 5000;
 /** Longest wait for an acknowledgement, in peer time limits: congestion is not silence. */
 const STALL_FACTOR = 6;
+/** Peer time limits until a committed migration that gets no answer is told to need a person. */
+const PATIENCE_FACTOR = 4;
 /** Bytes of device state in one frame. */
 const DEVICE_STATE_PART = 1 << 20;
 
 export interface SessionContext {
   readonly channels: number;
   readonly peerTimeoutMs: number;
+  readonly security: Security;
   readonly connectTimeoutMs: number;
   readonly reconnectTimeoutMs: number;
   readonly journal: Journal;
@@ -87,6 +91,8 @@ export class SendSession {
   #secret: Uint8Array = new Uint8Array(0);
   #committing = false;
   #released = false;
+  /** Found again, for what the handover still did to it. */
+  #again: GuestCopy | undefined;
   #compression: MigrationRequest['compression'] = 'off';
 
   /** Takes over the guest, which is closed at the end of `run`. @throws GodwitError bad-option */
@@ -102,6 +108,7 @@ export class SendSession {
       hypervisor: guest.description.hypervisor,
       totalPages: this.#layout.totalPages,
       channels: request.channels ?? context.channels,
+      patienceMs: context.peerTimeoutMs * PATIENCE_FACTOR,
       steering: this.steering,
       ledger: context.ledger(this.id),
       onChange: () => context.onChange(this),
@@ -127,7 +134,7 @@ export class SendSession {
       if (error.code === 'internal') this.#log('error', (error.cause as Error)?.stack ?? '');
       await this.#unwind(error);
     } finally {
-      await this.#close();
+      await this.#letGo();
     }
   }
 
@@ -181,6 +188,12 @@ export class SendSession {
     return this.#secret;
   }
 
+  /** The handover needs the guest no more, or not for the time being. */
+  close(): void {
+    this.#again?.close();
+    this.#again = undefined;
+  }
+
   /** What the handover waits for, when the destination cannot be asked. */
   waiting(reason: GodwitError | undefined): void {
     this.#tracker.waiting(reason);
@@ -226,9 +239,9 @@ export class SendSession {
 
   #dial() {
     const { host, port } = this.request;
-    const { connectTimeoutMs, peerTimeoutMs } = this.#context;
+    const { connectTimeoutMs, peerTimeoutMs, security } = this.#context;
     const channels = this.request.channels ?? this.#context.channels;
-    return dialControl({ host, port, channels, peerTimeoutMs, connectTimeoutMs });
+    return dialControl({ host, port, security, channels, peerTimeoutMs, connectTimeoutMs });
   }
 
   async #offer(): Promise<void> {
@@ -254,6 +267,7 @@ export class SendSession {
     this.#pool = new SendPool({
       host: this.request.host,
       ports: accept.dataPorts,
+      security: this.#context.security,
       connectTimeoutMs: this.#context.connectTimeoutMs,
       stallTimeoutMs: this.#context.peerTimeoutMs * STALL_FACTOR,
       reconnectTimeoutMs: this.#context.reconnectTimeoutMs,
@@ -351,7 +365,8 @@ export class SendSession {
     await this.handover.dispatch({ type: 'abort', error }).catch((failure) => {
       this.#log('error', `after the migration failed: ${asGodwitError(failure).message}`);
     });
-    if (this.handover.state.name === 'aborted') await this.#lastWord();
+    const told = this.#control?.connected && this.#secret.length > 0;
+    if (told && this.handover.state.name === 'aborted') await this.#lastWord();
     if (this.#suspension !== undefined) {
       const seen = await this.#guest.suspension().catch(() => undefined);
       this.#recordSuspension('source', seen && { guestSuspensionMs: seen.ms, clock: seen.clock });
@@ -360,7 +375,7 @@ export class SendSession {
   }
 
   /** Lets go of everything that belongs to the migration and not to the guest. */
-  async #close(): Promise<void> {
+  async #letGo(): Promise<void> {
     this.#cancel.abort();
     this.#over.abort();
     this.#suspension?.disarm();
@@ -382,7 +397,11 @@ export class SendSession {
       migration: this.id,
       start: startSource(1),
       journal,
-      guest: async () => (this.#released ? attach(this.request.guest, handle) : this.#guest),
+      guest: async () => {
+        if (!this.#released) return this.#guest;
+        this.#again ??= await attach(this.request.guest, handle);
+        return this.#again;
+      },
       onSuspend: () => this.#startSuspension(),
       onResume: () => this.#suspension?.end(),
       beforeCommit: () => this.#beforeCommit(),

@@ -12,8 +12,6 @@ import type { MemoryRounds } from './rounds.ts';
 
 /** The wire rate shown is the mean over about this time. */
 const RATE_WINDOW_MS = 1000;
-/** After this long without an answer to Commit, whoever waits is told, ms; the asking goes on. */
-const PATIENCE_MS = 20_000;
 /** Batches that may be on their way on one channel, unless the receiver wants fewer. */
 const DEFAULT_WINDOW = 8;
 
@@ -25,6 +23,8 @@ export interface TrackerOptions {
   readonly hypervisor: string;
   readonly totalPages: number;
   readonly channels: number;
+  /** After this long without an answer to Commit, whoever waits is told, ms; the asking goes on. */
+  readonly patienceMs: number;
   readonly steering: Steering;
   readonly ledger: LedgerWriter;
   readonly onChange: () => void;
@@ -164,7 +164,8 @@ export class Tracker {
       for: `the destination's word whether it runs the guest: ${reason.message}`,
       sinceMs,
     };
-    if (reason && performance.now() - sinceMs > PATIENCE_MS) this.#outcome ??= 'needs-resolve';
+    const waitedMs = performance.now() - sinceMs;
+    if (reason && waitedMs > this.#options.patienceMs) this.#outcome ??= 'needs-resolve';
     this.#options.onChange();
   }
 

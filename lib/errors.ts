@@ -19,6 +19,11 @@ export type ErrorCode =
   | 'connect-timeout'
   | 'connect-failed'
   | 'reconnect-timeout'
+  | 'tls-required'
+  | 'tls-failed'
+  | 'tls-name-mismatch'
+  | 'peer-not-allowed'
+  | 'too-many'
   | 'peer-closed'
   | 'peer-silent'
   // what the peer sent

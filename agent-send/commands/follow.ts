@@ -7,8 +7,8 @@ import { parseLedger } from '../../lib/report/ledger.ts';
 import { summarize, summaryText } from '../../lib/report/summary.ts';
 
 /**
- * Shows a migration until its end and returns its last view. The first Ctrl-C cancels it, the
- * second one leaves it to the daemon.
+ * Shows a migration until its end, or until it waits for a destination that stays away, and returns
+ * its last view. The first Ctrl-C cancels it, the second one leaves it to the daemon.
  */
 export async function follow(
   input: Input,
@@ -21,7 +21,7 @@ export async function follow(
   try {
     for await (const view of client.events(id)) {
       show(view);
-      if (view.phase === 'ended') return view;
+      if (view.phase === 'ended' || view.outcome === 'needs-resolve') return view;
     }
   } finally {
     process.off('SIGINT', onInterrupt);
@@ -39,9 +39,16 @@ export async function follow(
 export async function conclude(
   input: Input,
   client: ControlClient,
-  { id, outcome, code, message }: MigrationView,
+  { id, outcome, code, message, waitsFor }: MigrationView,
 ): Promise<void> {
   if (input.json) return;
+  const socket = input.option('socket');
+  const where = socket === undefined ? '' : ` --socket ${socket}`;
+  if (outcome === 'needs-resolve') {
+    const hint = `The agent goes on asking. If the other host is gone for good: agent-send resolve ${id}${where}`;
+    process.stderr.write(`agent-send: waits for ${waitsFor}\n${hint}\n`);
+    return;
+  }
   try {
     const records = parseLedger(await client.text(`/migrations/${id}/ledger`), 'the ledger');
     process.stdout.write(`\n${summaryText(summarize(records))}\n`);
@@ -49,8 +56,6 @@ export async function conclude(
     const result = code === undefined ? `${outcome}` : `${outcome}: ${message} (${code})`;
     process.stderr.write(`${result}\nno summary: ${(error as Error).message}\n`);
   }
-  const socket = input.option('socket');
-  const where = socket === undefined ? '' : ` --socket ${socket}`;
   process.stdout.write(`report: agent-send report ${id}${where}\n`);
 }
 

@@ -1,6 +1,7 @@
 import os from 'node:os';
 import type { Input } from '../../lib/control/cli.ts';
 import { defaultPaths } from '../../lib/control/paths.ts';
+import { securityOf, securityOptions } from '../../lib/control/security-options.ts';
 import { serveCommand } from '../../lib/control/serve.ts';
 import { parseCount, parseDuration } from '../../lib/units.ts';
 import { MAX_CHANNELS } from '../../lib/wire/handshake.ts';
@@ -37,6 +38,7 @@ export const serve = serveCommand({
       range: '500ms to 10m',
       otherwise: '5s',
     },
+    ...securityOptions,
     'reconnect-timeout': {
       value: 'DURATION',
       help: 'how long a lost connection is tried again',
@@ -52,7 +54,8 @@ export const serve = serveCommand({
   },
 });
 
-function optionsOf({ option }: Input): SendDaemonOptions {
+function optionsOf(input: Input): SendDaemonOptions {
+  const { option } = input;
   const duration = (name: string) =>
     parseDuration(option(name) ?? '5s', `--${name}`, { min: 500, max: 600_000 });
   return {
@@ -63,6 +66,7 @@ function optionsOf({ option }: Input): SendDaemonOptions {
       min: 1,
       max: MAX_CHANNELS,
     }),
+    security: securityOf(input),
     peerTimeoutMs: duration('peer-timeout'),
     connectTimeoutMs: duration('connect-timeout'),
     reconnectTimeoutMs: parseDuration(option('reconnect-timeout') ?? '60s', '--reconnect-timeout', {

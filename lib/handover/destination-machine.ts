@@ -138,6 +138,8 @@ export function destinationStep(state: DestinationState, event: DestinationEvent
       }
       return stay();
     case 'ended':
+      // A source that asked while the copy was being given up waits for an answer.
+      if (event.type === 'aborted' || event.type === 'released') return stay(sendClosed(state));
       return stay();
     default:
       return never(state.name);

@@ -1,6 +1,7 @@
 import type { GodwitError } from '../errors.ts';
 import type { GuestLayout, RegionFile } from '../memory/guest-layout.ts';
 import type { PageSet } from '../memory/page-set.ts';
+import type { Credentials } from '../wire/credentials.ts';
 import { type ChannelTotals, COUNTERS_SIZE, Counters, sumCounters } from './counters.ts';
 import type { ReceiveRequests, ReceiveWorkerData } from './receive-protocol.ts';
 import { RoundTags } from './round-tags.ts';
@@ -12,6 +13,8 @@ const TOGETHER = 0.7;
 export interface ReceivePoolOptions {
   readonly channels: number;
   readonly listenHost: string;
+  readonly credentials: Credentials | undefined;
+  readonly senderFingerprint: string;
   /** Ports to choose from; undefined: any. */
   readonly dataPorts: { readonly first: number; readonly last: number } | undefined;
   readonly migration: string;

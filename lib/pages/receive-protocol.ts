@@ -1,10 +1,14 @@
 import type { Region, RegionFile } from '../memory/guest-layout.ts';
+import type { Credentials } from '../wire/credentials.ts';
 
 /** What a receiver worker is started with. */
 export interface ReceiveWorkerData {
   readonly channel: number;
   readonly channels: number;
   readonly listenHost: string;
+  readonly credentials: Credentials | undefined;
+  /** SHA-256 of the certificate that the sender showed on its control connection. */
+  readonly senderFingerprint: string;
   /** Ports to try in turn; 0: any. */
   readonly listenPorts: readonly number[];
   readonly migration: string;

@@ -7,6 +7,7 @@ import { GuestMemory } from '../memory/guest-memory.ts';
 import { Channel, type Received } from '../wire/channel.ts';
 import { Link } from '../wire/link.ts';
 import type { ChannelOpen } from '../wire/messages.ts';
+import { fingerprintOf, secureServer } from '../wire/tls.ts';
 import { BatchDecoder } from './batch-decoder.ts';
 import { Counters } from './counters.ts';
 import { ENCODING_NAMES } from './encoding.ts';
@@ -36,7 +37,6 @@ class ReceiveWorker {
   readonly #decoder: BatchDecoder;
   readonly #counters: Counters;
   readonly #fail: (error: GodwitError) => void;
-  #server: net.Server | undefined;
   #link: Link | undefined;
   #strangers = 0;
 
@@ -62,16 +62,31 @@ class ReceiveWorker {
   async listen(): Promise<number> {
     const { listenHost, listenPorts } = this.#data;
     for (const port of listenPorts) {
-      const server = net.createServer((socket) => this.#admit(socket));
+      const server = this.#newServer();
       const bound = await tryListen(server, listenHost, port);
       if (bound === undefined) continue;
-      this.#server = server;
       return bound;
     }
     throw new GodwitError(
       'listen-failed',
       `no free data port on ${listenHost}: all of ${listenPorts[0]} to ${listenPorts.at(-1)} are taken`,
     );
+  }
+
+  #newServer(): net.Server {
+    const { credentials, senderFingerprint } = this.#data;
+    if (credentials === undefined) return net.createServer((socket) => this.#admit(socket));
+    const server = net.createServer();
+    secureServer(server, {
+      credentials,
+      refuses: (certificate) =>
+        fingerprintOf(certificate) === senderFingerprint
+          ? undefined
+          : 'is not that of the control connection',
+      onConnection: (socket, refusal) => this.#admit(socket, refusal),
+      onFailure: (_, socket) => socket.destroy(),
+    });
+    return server;
   }
 
   digest(): bigint {
@@ -114,7 +129,7 @@ class ReceiveWorker {
   }
 
   /** A connection is a stranger until it names this channel and knows the secret. */
-  #admit(socket: net.Socket): void {
+  #admit(socket: net.Socket, refusal?: GodwitError): void {
     if (this.#strangers >= MAX_STRANGERS) {
       socket.destroy();
       return;
@@ -139,6 +154,7 @@ class ReceiveWorker {
       },
       onClose: settle,
     });
+    if (refusal) channel.destroy(refusal);
   }
 
   /** The sender's connection, or the one that takes the place of a lost one. */

@@ -1,6 +1,7 @@
 import type { GodwitError } from '../errors.ts';
 import type { GuestLayout, RegionFile } from '../memory/guest-layout.ts';
 import type { PageSet } from '../memory/page-set.ts';
+import type { Security } from '../wire/credentials.ts';
 import { type ChannelTotals, COUNTERS_SIZE, Counters, sumCounters } from './counters.ts';
 import { PACER_SIZE, Pacer } from './pacer.ts';
 import type { SendRequests, SendWorkerData } from './send-protocol.ts';
@@ -11,6 +12,7 @@ export interface SendPoolOptions {
   /** One listening port of the receiver per channel. */
   readonly ports: readonly number[];
   readonly connectTimeoutMs: number;
+  readonly security: Security;
   readonly stallTimeoutMs: number;
   readonly reconnectTimeoutMs: number;
   readonly migration: string;

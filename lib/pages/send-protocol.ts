@@ -1,4 +1,5 @@
 import type { Region, RegionFile } from '../memory/guest-layout.ts';
+import type { Security } from '../wire/credentials.ts';
 
 /** What a sender worker is started with. */
 export interface SendWorkerData {
@@ -7,6 +8,7 @@ export interface SendWorkerData {
   readonly host: string;
   readonly port: number;
   readonly connectTimeoutMs: number;
+  readonly security: Security;
   /** Longest wait for an acknowledgement while batches are out; then the connection counts as dead. */
   readonly stallTimeoutMs: number;
   /** How long a lost connection is tried again; 0: not at all. */

@@ -80,10 +80,10 @@ class SendWorker {
 
   /** A connection to the receiver's twin, and how many batches it has received. */
   async #dial(): Promise<{ readonly channel: Channel; readonly received: number }> {
-    const { host, port, connectTimeoutMs, migration, channel, secret } = this.#data;
+    const { host, port, connectTimeoutMs, security, migration, channel, secret } = this.#data;
     const ready = Promise.withResolvers<number>();
     const connection = await connectChannel(
-      { host, port, timeoutMs: connectTimeoutMs },
+      { host, port, timeoutMs: connectTimeoutMs, security },
       {
         side: 'sender',
         connection: 'data',

@@ -77,9 +77,17 @@ export function headerCrc(header: Uint8Array): number {
   return crc32(header.subarray(0, CRC_OFFSET));
 }
 
+/** First byte of a TLS record that begins a handshake; the next is 3. */
+const TLS_HANDSHAKE = 0x16;
+
 function checkPreamble(bytes: Buffer): void {
   if (bytes.readUInt32BE(0) !== MAGIC)
-    throw new GodwitError('bad-magic', 'the peer does not speak the Godwit protocol');
+    throw new GodwitError(
+      'bad-magic',
+      bytes[0] === TLS_HANDSHAKE && bytes[1] === 3
+        ? 'the peer speaks TLS, this side does not'
+        : 'the peer does not speak the Godwit protocol',
+    );
   if (bytes[4] !== WIRE_VERSION)
     throw new GodwitError(
       'bad-version',

@@ -33,6 +33,10 @@ export function connectError(cause: NodeJS.ErrnoException, { host, port }: Addre
 
 /** Why an established connection ended. */
 export function lostError(cause: NodeJS.ErrnoException): GodwitError {
+  if (cause.code?.startsWith('ERR_SSL')) {
+    const why = (cause as { reason?: string }).reason ?? cause.message;
+    return new GodwitError('tls-failed', `the peer ended TLS: ${why}`, { cause });
+  }
   return cause.code === 'ETIMEDOUT'
     ? new GodwitError('peer-silent', 'the peer no longer acknowledges what is sent', { cause })
     : new GodwitError('peer-closed', `the connection was lost: ${cause.message}`, { cause });

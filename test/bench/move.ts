@@ -139,7 +139,13 @@ function shell(place: Place, command: string): ChildProcess {
 }
 
 function daemon(place: Place, agent: string, args: readonly string[]): ChildProcess {
-  const node = [process.execPath, path.join(root, agent, 'main.ts'), 'serve', ...args];
+  const node = [
+    process.execPath,
+    path.join(root, agent, 'main.ts'),
+    'serve',
+    '--insecure',
+    ...args,
+  ];
   // `ip netns exec` replaces itself, so the pid is the daemon's own.
   const [program, ...rest] = [...place.prefix, ...node];
   return spawn(program!, rest, { stdio: ['ignore', 'ignore', 'pipe'] });

@@ -22,7 +22,7 @@ const COMMANDS = {
     ],
     'version',
   ],
-  'agent-recv': ['serve', 'list', 'show', 'cancel', 'resolve', 'version'],
+  'agent-recv': ['serve', 'list', 'show', 'cancel', 'resolve', 'keygen', 'version'],
 } as const;
 
 const agents = ['agent-send', 'agent-recv'] as const;

@@ -77,7 +77,7 @@ describe('agent-recv', () => {
     expect(daemon.printed()).toContain(`listening on 127.0.0.1 port ${port},`);
     server.close(); // from here on nobody but the daemon accepts
     await isServed(port);
-    await daemon.saw('connection from 127.0.0.1');
+    await daemon.saw('connection turned away');
     daemon.child.kill('SIGTERM');
     expect((await daemon.ended).code).toBe(EXIT.completed);
   });

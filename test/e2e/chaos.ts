@@ -9,7 +9,7 @@ import { openEntries } from '../../lib/journal/journal.ts';
 import { decodeRecords } from '../../lib/journal/record.ts';
 import { type Daemon, Hosts, type Side, until } from './hosts.ts';
 import { type CuttableNetwork, twoNamespaces } from './namespaces.ts';
-import type { Ordeal, Strike } from './ordeals.ts';
+import type { Course, Ordeal, Strike } from './ordeals.ts';
 import { Watcher } from './watcher.ts';
 
 /** Short limits, so that silence and loss are noticed soon. */
@@ -17,7 +17,7 @@ const LIMITS = ['--peer-timeout', '1s'];
 const SEND_LIMITS = [...LIMITS, '--connect-timeout', '1s', '--reconnect-timeout', '5s'];
 const RECV_LIMITS = [...LIMITS, '--reconnect-timeout', '5s'];
 /** Longer than the peer limit and the longest suspension limit. */
-const STOP_MS = 5500;
+const STOP_MS = 3000;
 /** Only a broken product takes longer to settle. */
 const SETTLE_BOUND_MS = 60_000;
 
@@ -84,10 +84,14 @@ export class Trial {
     return new AgentClient(this.hosts.socketOf(side), agent);
   }
 
-  /** Boots the guest of that course and begins to move it. */
-  async begin({ course }: Pick<Ordeal, 'course'>): Promise<void> {
-    const { guest, maxSuspendMs, bandwidth, cutover } = course;
+  async boot({ guest }: Course): Promise<void> {
     await this.hosts.boot({ ...guest, log: path.join(this.hosts.dir, 'vm1.log') });
+  }
+
+  /** Boots the guest of that course and begins to move it. */
+  async begin(course: Course): Promise<void> {
+    const { maxSuspendMs, bandwidth, cutover } = course;
+    await this.boot(course);
     const view = await this.client('source').request<MigrationView>('POST', '/migrations', {
       guest: 'vm1',
       host: this.hosts.address,
@@ -196,7 +200,7 @@ export class Trial {
   async destroy(): Promise<void> {
     await this.watcher.stop();
     await Promise.all([this.hosts.send.end('SIGKILL'), this.hosts.recv.end('SIGKILL')]);
-    await this.hosts.end().catch(() => {});
+    await this.hosts.end().catch((error) => process.stderr.write(`${error.message}\n`));
     this.network?.close();
   }
 
@@ -225,7 +229,7 @@ export class Trial {
 /** Runs an ordeal from its beginning to its judgement. */
 export async function endure(trial: Trial, ordeal: Ordeal): Promise<Outcome> {
   const { course, faults = {}, strike } = ordeal;
-  await trial.begin(ordeal);
+  await trial.begin(course);
   await Promise.all([
     course.meanwhile && duringStop(trial, course.meanwhile),
     ...(['source', 'destination'] as const).map((side) => suffer(trial, side, faults[side] ?? [])),

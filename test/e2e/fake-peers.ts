@@ -114,7 +114,12 @@ export class FakeSender {
 
   #connect(port: number, connection: 'control' | 'data'): Promise<Channel> {
     return connectChannel(
-      { host: '127.0.0.1', port, timeoutMs: 5000 },
+      {
+        host: '127.0.0.1',
+        port,
+        timeoutMs: 5000,
+        security: { credentials: undefined, insecure: false },
+      },
       {
         side: 'sender',
         connection,

@@ -67,9 +67,8 @@ export class Daemon {
 
   async end(signal: NodeJS.Signals = 'SIGTERM'): Promise<number | null> {
     if (this.alive) {
-      const exit = once(this.process, 'exit');
       this.process.kill(signal);
-      await exit;
+      await until(() => !this.alive, `the daemon ends on ${signal}\n${this.log}`);
     }
     return this.process.exitCode;
   }
@@ -134,6 +133,7 @@ export class Hosts {
         ...['--listen', `${this.address}:${this.port}`, '--socket', this.socketOf('destination')],
         ...['--guest-dir', this.destinationDir, '--ram-dir', this.ramDir],
         ...['--state-dir', this.stateDirOf('destination'), ...recv],
+        ...(network ? ['--insecure'] : []),
       ],
       { prefix: network?.destination ?? [], fault },
     );
@@ -148,6 +148,7 @@ export class Hosts {
       [
         ...['--socket', this.socketOf('source'), '--guest-dir', this.sourceDir],
         ...['--state-dir', this.stateDirOf('source'), ...send],
+        ...(network ? ['--insecure'] : []),
       ],
       { prefix: network?.source ?? [], fault },
     );

@@ -34,7 +34,7 @@ type Act = 'cancel at the destination' | 'kill the destination guest';
 
 const QUIET = { workload: 'hot-set', rate: 1000, workingSet: '4MiB', memory: '32MiB' } as const;
 
-export const MOVES: Course = { guest: QUIET, maxSuspendMs: 5000 };
+export const MOVES: Course = { guest: QUIET, maxSuspendMs: 2000 };
 /** The deadline passes while the last pages are on their way. */
 export const ROLLS_BACK: Course = {
   guest: { ...QUIET, memory: '64MiB', content: 'random=100' },
@@ -123,7 +123,7 @@ export function killsInRecovery(): Ordeal[] {
     ),
     ...source('after.journal-released', [suspend, prepared, running], [restart, recovered, closed]),
     ...destination('before.journal-prepared', [], [restart]),
-    ...destination('after.journal-prepared', [complete], [restart, recover, commit, released]),
+    ...destination('before.journal-running', [complete], [restart, recover, commit, released]),
     ...destination(
       'after.journal-running',
       [complete, commit],

@@ -129,7 +129,7 @@ const note = fc.record({ type: fc.constant('note' as const), at: time, text: wor
 
 /** A ledger with every field in its type but without sense: records in any order, any figures. */
 export function randomLedger(): fc.Arbitrary<LedgerRecord[]> {
-  const others = fc.array(fc.oneof(consultation, round, suspension, change, note, end), {
+  const others = fc.array(fc.oneof(consultation, round, suspension, change, note, outage, end), {
     maxLength: 40,
   });
   return fc

@@ -377,10 +377,15 @@ async function deafListener() {
   return { port, stop };
 }
 
+const PLAIN = { credentials: undefined, insecure: false };
+
 describe('connectChannel', () => {
   const open = (host: string, port: number, timeoutMs = 20_000) => {
     const { watched, recording } = watching({ connection: 'control', side: 'sender' });
-    return { watched, channel: connectChannel({ host, port, timeoutMs }, recording) };
+    return {
+      watched,
+      channel: connectChannel({ host, port, timeoutMs, security: PLAIN }, recording),
+    };
   };
 
   it('connects to a peer that listens', async () => {
