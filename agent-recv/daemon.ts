@@ -13,6 +13,7 @@ import { asGodwitError, GodwitError } from '../lib/errors.ts';
 import type { DestinationGuest, GuestDescription } from '../lib/guest/guest.ts';
 import { attachSimulated } from '../lib/guest/simulated/copy.ts';
 import { startSimulatedDestination } from '../lib/guest/simulated/destination.ts';
+import { DESTINATION_STATES } from '../lib/handover/destination-machine.ts';
 import { Journal, type JournalEntry } from '../lib/journal/journal.ts';
 import { formatSize } from '../lib/units.ts';
 import type { Channel } from '../lib/wire/channel.ts';
@@ -234,7 +235,7 @@ function notOpen(id: string): GodwitError {
 /** Starts the daemon; it listens and serves its control socket until `stop`. */
 export async function startRecvDaemon(options: RecvDaemonOptions): Promise<Daemon> {
   warnOfInsecurity(options.security);
-  const journal = await Journal.open(options.stateDir);
+  const journal = await Journal.open(options.stateDir, DESTINATION_STATES);
   const daemon = new RecvDaemon(options, journal);
   let server: ControlServer | undefined;
   let status: string;

@@ -12,6 +12,7 @@ import type {
 import { asGodwitError, GodwitError } from '../lib/errors.ts';
 import { attachSimulated } from '../lib/guest/simulated/copy.ts';
 import { connectSimulatedSource, simulatedGuestNames } from '../lib/guest/simulated/source.ts';
+import { SOURCE_STATES } from '../lib/handover/source-machine.ts';
 import { Journal, type JournalEntry } from '../lib/journal/journal.ts';
 import { PAGE_SIZE } from '../lib/memory/guest-layout.ts';
 import { LedgerWriter, ledgerFile } from '../lib/report/ledger.ts';
@@ -217,7 +218,7 @@ function live(migration: SendSession | RecoveredMigration): SendSession {
 
 /** Starts the daemon; it serves its control socket until `stop`. */
 export async function startSendDaemon(options: SendDaemonOptions) {
-  const journal = await Journal.open(options.stateDir);
+  const journal = await Journal.open(options.stateDir, SOURCE_STATES);
   const daemon = new SendDaemon(options, journal);
   let server: ControlServer;
   try {

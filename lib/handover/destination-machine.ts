@@ -11,13 +11,15 @@ import type { Machine } from './driver.ts';
  * - superseded: a person decided at the source that it runs there; suspended here for good.
  * - ended: nothing is open.
  */
-export type DestinationStateName =
-  | 'receiving'
-  | 'prepared'
-  | 'running'
-  | 'refused'
-  | 'superseded'
-  | 'ended';
+export const DESTINATION_STATES = [
+  'receiving',
+  'prepared',
+  'running',
+  'refused',
+  'superseded',
+  'ended',
+] as const;
+export type DestinationStateName = (typeof DESTINATION_STATES)[number];
 
 export interface DestinationState {
   readonly name: DestinationStateName;

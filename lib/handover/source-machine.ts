@@ -15,14 +15,16 @@ import type { Machine } from './driver.ts';
  * - superseded: a person decided at the destination that it runs there; suspended here for good.
  * - ended: nothing is open.
  */
-export type SourceStateName =
-  | 'precopy'
-  | 'suspended'
-  | 'committed'
-  | 'released'
-  | 'aborted'
-  | 'superseded'
-  | 'ended';
+export const SOURCE_STATES = [
+  'precopy',
+  'suspended',
+  'committed',
+  'aborted',
+  'released',
+  'superseded',
+  'ended',
+] as const;
+export type SourceStateName = (typeof SOURCE_STATES)[number];
 
 export interface SourceState {
   readonly name: SourceStateName;

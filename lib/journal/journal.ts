@@ -52,23 +52,24 @@ export class Journal {
 
   /**
    * Opens or creates the journal in the directory; a torn tail is cut off.
+   * @param states that the reader knows: what another one means cannot be guessed
    * @throws GodwitError journal-failed, journal-invalid
    */
-  static async open(dir: string): Promise<Journal> {
+  static async open(dir: string, states: readonly string[]): Promise<Journal> {
     const file = path.join(dir, 'journal');
+    let holder: Server | undefined;
+    let handle: FileHandle | undefined;
     try {
       await mkdir(dir, { recursive: true, mode: 0o700 });
-      const claim = await claimDirectory(dir);
-      try {
-        const handle = await open(file, 'a+', 0o600);
-        const journal = new Journal(file, claim, handle, await handle.readFile());
-        await journal.#compact(); // drops a torn tail with everything else that is over
-        return journal;
-      } catch (error) {
-        claim.close();
-        throw error;
-      }
+      holder = await claimDirectory(dir);
+      handle = await open(file, 'a+', 0o600);
+      const journal = new Journal(file, holder, handle, await handle.readFile());
+      for (const entry of journal.open) checkState(entry, states);
+      await journal.#compact(); // drops a torn tail with everything else that is over
+      return journal;
     } catch (cause) {
+      await handle?.close();
+      holder?.close();
       if (!(cause instanceof GodwitError)) throw failed(file, 'opened', cause);
       throw new GodwitError(cause.code, `${file}: ${cause.message}`, { cause });
     }
@@ -171,6 +172,14 @@ export function openEntries(records: readonly JournalRecord[]): Map<string, Jour
   const entries = new Map<string, JournalEntry>();
   for (const record of records) remember(entries, record);
   return entries;
+}
+
+function checkState({ migration, state }: JournalEntry, states: readonly string[]): void {
+  if (states.includes(state)) return;
+  throw new GodwitError(
+    'journal-invalid',
+    `migration ${migration} is in state "${state}", which this version does not know: is it the journal of another agent or version?`,
+  );
 }
 
 function remember(entries: Map<string, JournalEntry>, record: JournalRecord): void {

@@ -2,24 +2,17 @@ import fs from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { GodwitError } from '../../lib/errors.ts';
 import {
+  DESTINATION_STATES,
   type DestinationEvent,
-  type DestinationStateName,
   destinationStep,
 } from '../../lib/handover/destination-machine.ts';
 import { HandoverDriver, type JournalEffect } from '../../lib/handover/driver.ts';
-import {
-  type SourceEvent,
-  type SourceStateName,
-  sourceStep,
-} from '../../lib/handover/source-machine.ts';
+import { SOURCE_STATES, type SourceEvent, sourceStep } from '../../lib/handover/source-machine.ts';
 
 const WIRE = new URL('../../proto/WIRE.md', import.meta.url);
 const error = new GodwitError('cancelled', 'because');
 const epoch = 1;
 
-const SOURCE_STATES: readonly SourceStateName[] = [
-  ...(['precopy', 'suspended', 'committed', 'aborted', 'released', 'superseded', 'ended'] as const),
-];
 const SOURCE_EVENTS: Record<string, SourceEvent> = {
   suspend: { type: 'suspend' },
   Prepared: { type: 'prepared', epoch, late: undefined },
@@ -41,9 +34,6 @@ const SOURCE_EVENTS: Record<string, SourceEvent> = {
   '--keep-here': { type: 'keep-here', error },
   '--give-up': { type: 'give-up', error },
 };
-const DESTINATION_STATES: readonly DestinationStateName[] = [
-  ...(['receiving', 'prepared', 'running', 'refused', 'superseded', 'ended'] as const),
-];
 const DESTINATION_EVENTS: Record<string, DestinationEvent> = {
   'verified, loaded': { type: 'complete' },
   Commit: { type: 'commit', epoch },
