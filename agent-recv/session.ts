@@ -219,12 +219,13 @@ export class ReceiveSession {
     const { name: state } = this.handover.state;
     const known = { guest, hypervisor, peer: this.peer, secret: this.secret };
     await journal.append({ migration, state, epoch, ...known });
+    if (!this.cancellable) return; // it has ended before there was anything to undo
     const description: GuestDescription = { name: guest, hypervisor, deviceModel, regions };
     this.#starting = startGuest(description, this.#layout.totalPages * PAGE_SIZE);
     const destination = await this.#starting;
     this.#guest = destination;
     await journal.note(migration, { handle: destination.handle });
-    if (this.#outcome !== undefined) return; // the sender left in the meantime
+    if (!this.cancellable) return;
     destination.onDeath((error) => this.#guestDied(asGodwitError(error)));
     this.#pool = new ReceivePool({
       channels: this.#welcome.limits.channels,
@@ -245,7 +246,7 @@ export class ReceiveSession {
     this.#arrivals = new Arrivals(this.#layout, this.#pool);
     const ports = await this.#pool.listen();
     const verifyRate = await this.#pool.verifyRate();
-    if (this.#outcome !== undefined) return;
+    if (!this.cancellable) return;
     this.#expects = 'rounds';
     const journalMs = journal.appendMs;
     const { secret } = this;

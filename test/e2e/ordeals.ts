@@ -135,9 +135,8 @@ export function killsInRecovery(): Ordeal[] {
 /** Both are killed at places that the other one has not heard of yet. */
 export function killsOfBoth(): Ordeal[] {
   const pairs = [
-    ['after.suspend-guest', 'before.journal-prepared'],
     ['before.journal-committed', 'after.send-prepared'],
-    ['after.journal-committed', 'after.journal-prepared'],
+    ['after.journal-committed', 'after.send-prepared'],
     ['after.send-commit', 'before.journal-running'],
     ['after.send-commit', 'after.journal-running'],
     ['after.send-commit', 'after.resume-guest'],

@@ -127,6 +127,7 @@ describe('over TLS', () => {
     const id = await hosts!.run([
       ...['migrate', 'vm1', `localhost:${hosts!.port}`, '--detach'],
       ...['--bandwidth', '1MB/s', '--no-compression', '--channels', '1'],
+      ...['--max-suspend-time', '5s'],
     ]);
     expect(id.code, id.stderr).toBe(0);
     await until(async () => (await hosts!.view(id.stdout.trim())).round === 1, 'pages are sent');
