@@ -14,6 +14,8 @@ export interface SourceHandoverOptions extends HandoverOptions<SourceStateName> 
   readonly onSuspend?: () => void;
   /** The guest runs here again. */
   readonly onResume?: () => void;
+  /** The error to abort with when the deadline has passed. */
+  readonly late?: () => GodwitError | undefined;
   /** Commit is durable and about to be said; an error takes it back instead. */
   readonly beforeCommit?: () => GodwitError | undefined;
 }
@@ -31,14 +33,11 @@ export class SourceHandover extends Handover<SourceStateName, SourceEvent, Sourc
     return sourceDilemma(this.state.name);
   }
 
-  /**
-   * What the destination says about the handover; false when it is about something else.
-   * @param late the error to abort with when the deadline has passed
-   */
-  hear({ kind, message }: Received, late: GodwitError | undefined): boolean {
+  /** What the destination says about the handover; false when it is about something else. */
+  hear({ kind, message }: Received): boolean {
     switch (kind) {
       case 'Prepared':
-        this.#dispatch({ type: 'prepared', epoch: message.epoch, late });
+        this.#dispatch({ type: 'prepared', epoch: message.epoch });
         return true;
       case 'Running':
         this.#dispatch({ type: 'running', epoch: message.epoch });
@@ -80,6 +79,8 @@ export class SourceHandover extends Handover<SourceStateName, SourceEvent, Sourc
       case 'resume-guest':
         await this.#resume();
         return onResume?.();
+      case 'seal-guest':
+        return this.#seal(effect.epoch);
       case 'release-guest':
         return (await guest())?.destroy();
       case 'send-commit':
@@ -94,6 +95,12 @@ export class SourceHandover extends Handover<SourceStateName, SourceEvent, Sourc
       case 'report':
         return onReport(effect.moved, effect.error);
     }
+  }
+
+  async #seal(epoch: number): Promise<void> {
+    const { guest, late } = this.#options;
+    await (await guest())?.seal();
+    this.#dispatch({ type: 'sealed', epoch, late: late?.() });
   }
 
   /** A guest that is gone cannot be resumed; what follows is told all the same. */

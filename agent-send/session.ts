@@ -404,6 +404,7 @@ export class SendSession {
       },
       onSuspend: () => this.#startSuspension(),
       onResume: () => this.#suspension?.end(),
+      late: () => (this.#suspension?.late ? this.#missed() : undefined),
       beforeCommit: () => this.#beforeCommit(),
       onReport: (moved, error) => {
         if (moved) this.#running.resolve();
@@ -452,8 +453,7 @@ export class SendSession {
       case 'Closed':
         this.#closed.resolve(message);
     }
-    const late = this.#suspension?.late ? this.#missed() : undefined;
-    if (!this.handover.hear(received, late))
+    if (!this.handover.hear(received))
       throw new GodwitError('bad-message', `the receiver sent ${kind} where it has no place`);
   }
 

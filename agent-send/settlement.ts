@@ -76,7 +76,7 @@ export class Settlement {
     const control = await dial();
     control.serve({
       onMessage: (received) => {
-        if (!handover.hear(received, undefined))
+        if (!handover.hear(received))
           throw new GodwitError('bad-message', `${received.kind} has no place in a recovery`);
         onWaiting(undefined);
         void handover.idle().then(() => this.#over && closed.resolve());

@@ -36,6 +36,11 @@ export interface GuestCopy {
   readonly handle: string;
   /** Resolves when no vCPU executes and no write is outstanding; harmless when none does. */
   suspend(): Promise<void>;
+  /**
+   * From here on the suspended copy stays so until `resume`, even when this agent dies: a hypervisor
+   * that undoes a broken migration by itself is told that this one is through.
+   */
+  seal(): Promise<void>;
   /** Makes the guest run here; harmless when it runs already. */
   resume(): Promise<void>;
   /** The suspension that the guest has last come out of; waits for its first heartbeat here. */

@@ -33,8 +33,9 @@ export interface SourceState {
 
 export type SourceEvent =
   | { readonly type: 'suspend' }
-  /** `late`: the error to abort with when the deadline has passed already. */
-  | { readonly type: 'prepared'; readonly epoch: number; readonly late: GodwitError | undefined }
+  | { readonly type: 'prepared'; readonly epoch: number }
+  /** Nothing but this agent resumes the copy. `late`: the deadline has passed: aborts with that. */
+  | { readonly type: 'sealed'; readonly epoch: number; readonly late: GodwitError | undefined }
   /** Committed here, but the deadline passed before Commit was sent. */
   | { readonly type: 'withdraw'; readonly error: GodwitError }
   | { readonly type: 'running'; readonly epoch: number }
@@ -64,6 +65,8 @@ export type SourceEffect =
     }
   | { readonly type: 'suspend-guest' }
   | { readonly type: 'resume-guest' }
+  /** A hypervisor that would resume the guest when this agent dies does so no more. */
+  | { readonly type: 'seal-guest'; readonly epoch: number }
   | { readonly type: 'release-guest' }
   | { readonly type: 'send-commit'; readonly epoch: number }
   | { readonly type: 'send-released'; readonly epoch: number }
@@ -87,6 +90,7 @@ export interface SourceStep {
 export const SOURCE_PROOF: { readonly [T in SourceEffect['type']]?: readonly SourceStateName[] } = {
   'suspend-guest': ['suspended', 'superseded'],
   'resume-guest': ['suspended', 'aborted'],
+  'seal-guest': ['suspended'],
   'release-guest': ['released', 'superseded'],
   'send-commit': ['committed'],
   'send-released': ['released'],
@@ -171,6 +175,8 @@ function suspendedStep(state: SourceState, event: SourceEvent): SourceStep {
   switch (event.type) {
     case 'prepared':
       if (event.epoch !== state.epoch) return unexpected(state, event);
+      return { state, effects: [{ type: 'seal-guest', epoch: state.epoch }] };
+    case 'sealed':
       if (event.late) return rollBack(state, event.late);
       return to('committed', state, undefined, [], [{ type: 'send-commit', epoch: state.epoch }]);
     case 'refused':

@@ -83,7 +83,8 @@ export interface Strike {
 
 const error = new GodwitError('cancelled', 'an ordeal');
 const suspend: SourceEvent = { type: 'suspend' };
-const prepared: SourceEvent = { type: 'prepared', epoch: 1, late: undefined };
+const prepared: SourceEvent = { type: 'prepared', epoch: 1 };
+const sealed: SourceEvent = { type: 'sealed', epoch: 1, late: undefined };
 const running: SourceEvent = { type: 'running', epoch: 1 };
 const refused: SourceEvent = { type: 'refused', epoch: 1, error };
 const closed: SourceEvent = { type: 'closed', epoch: 1 };
@@ -99,11 +100,11 @@ const restart = { type: 'restart', error } as const;
 /** Every fault point of the handover: killed there once. */
 export function killsAtFaultPoints(): Ordeal[] {
   return [
-    ...killsOf('source', MOVES, sourcePlaces([], [suspend, prepared, running, closed])),
+    ...killsOf('source', MOVES, sourcePlaces([], [suspend, prepared, sealed, running, closed])),
     ...killsOf('destination', MOVES, destinationPlaces([], [complete, commit, released])),
     ...killsOf('source', ROLLS_BACK, sourcePlaces([suspend], [abort, closed])),
     ...killsOf('destination', ROLLS_BACK, destinationPlaces([], [aborted])),
-    ...killsOf('source', DOES_NOT_START, sourcePlaces([suspend, prepared], [refused, closed])),
+    ...killsOf('source', DOES_NOT_START, sourcePlaces([suspend, sealed], [refused, closed])),
     ...killsOf('destination', CANCELLED_THERE, destinationPlaces([complete], [abort, aborted])),
   ];
 }
@@ -116,12 +117,8 @@ export function killsInRecovery(): Ordeal[] {
     twice('destination', `destination.${first}`, destinationPlaces(before, then));
   return [
     ...source('after.suspend-guest', [suspend], [restart, recovered, closed]),
-    ...source(
-      'after.journal-committed',
-      [suspend, prepared],
-      [restart, recovered, running, closed],
-    ),
-    ...source('after.journal-released', [suspend, prepared, running], [restart, recovered, closed]),
+    ...source('after.journal-committed', [suspend, sealed], [restart, recovered, running, closed]),
+    ...source('after.journal-released', [suspend, sealed, running], [restart, recovered, closed]),
     ...destination('before.journal-prepared', [], [restart]),
     ...destination('before.journal-running', [complete], [restart, recover, commit, released]),
     ...destination(
@@ -156,7 +153,7 @@ export function killsOfBoth(): Ordeal[] {
 
 /** Stopped at each fault point for longer than every limit, then continued. */
 export function stopsAtFaultPoints(): Ordeal[] {
-  const source = sourcePlaces([], [suspend, prepared, running, closed]);
+  const source = sourcePlaces([], [suspend, prepared, sealed, running, closed]);
   const destination = destinationPlaces([], [complete, commit, released]);
   const stop = (side: Side) => (place: string) => faulty(side, MOVES, [`stop@${place}`]);
   return [...source.map(stop('source')), ...destination.map(stop('destination'))];

@@ -15,8 +15,9 @@ const epoch = 1;
 
 const SOURCE_EVENTS: Record<string, SourceEvent> = {
   suspend: { type: 'suspend' },
-  Prepared: { type: 'prepared', epoch, late: undefined },
-  'Prepared, late': { type: 'prepared', epoch, late: error },
+  Prepared: { type: 'prepared', epoch },
+  sealed: { type: 'sealed', epoch, late: undefined },
+  'sealed, too late': { type: 'sealed', epoch, late: error },
   'too late for Commit': { type: 'withdraw', error },
   Running: { type: 'running', epoch },
   Refused: { type: 'refused', epoch, error },

@@ -53,6 +53,15 @@ describe('a planted bug is found:', () => {
     await expect(brokenSource(() => step)).rejects.toThrow(/while the journal says committed/);
   });
 
+  test('the source commits with a copy that its hypervisor may still resume', async () => {
+    const step: typeof SOURCE_MACHINE.step = (state, event) =>
+      SOURCE_MACHINE.step(
+        state,
+        event.type === 'prepared' ? { ...event, type: 'sealed', late: undefined } : event,
+      );
+    await expect(brokenSource(() => step)).rejects.toThrow(/two copies run/);
+  });
+
   test('the source releases its copy when it commits', async () => {
     const step: typeof SOURCE_MACHINE.step = (state, event) => {
       const next = SOURCE_MACHINE.step(state, event);

@@ -67,6 +67,10 @@ class Host {
   copy: CopyState;
   /** The guest has executed here in this tenure. */
   ran: boolean;
+  /** Its hypervisor resumes it when the agent dies that had suspended it. */
+  resumesByItself = false;
+  /** Its agent was started again: what it suspends it stops for good. */
+  recovered = false;
   process: Process | undefined;
 
   constructor(copy: CopyState) {
@@ -88,6 +92,7 @@ export interface Tally {
   moved: number;
   stayed: number;
   decisions: number;
+  resumedByItself: number;
   [count: string]: number;
 }
 
@@ -95,6 +100,7 @@ export function newTally(): Tally {
   return {
     ...{ steps: 0, crashes: 0, torn: 0, cuts: 0, failedWrites: 0, failedResumes: 0 },
     ...{ commits: 0, withdrawals: 0, moved: 0, stayed: 0, decisions: 0 },
+    resumedByItself: 0,
   };
 }
 
@@ -133,6 +139,8 @@ class World {
   readonly destination = new Host('incomplete');
   readonly #options: ScheduleOptions;
   readonly #random: () => number;
+  /** As QEMU does, and unlike the simulated guest. */
+  readonly #undoesByItself: boolean;
   #faults: number;
   #operations = { source: 0, destination: 0 };
   /** Memory and device state are at the destination. */
@@ -147,6 +155,7 @@ class World {
     this.#options = options;
     this.#random = randomOf(options.seed);
     this.#faults = options.faults ?? 0;
+    this.#undoesByItself = this.#random() < 0.5;
   }
 
   async run(): Promise<void> {
@@ -386,6 +395,7 @@ class World {
             {
               ...common,
               start: start as { name: SourceStateName; epoch: number },
+              late: () => this.#late(),
               beforeCommit: () => this.#lastLook(),
             },
             this.#options.sourceMachine ?? SOURCE_MACHINE,
@@ -395,11 +405,19 @@ class World {
             this.#options.destinationMachine ?? DESTINATION_MACHINE,
           );
     host.process = { handover, pending, connection: undefined, loss: undefined };
-    const first = this.trace.length === 0;
-    if (!first && start.name !== 'ended') this.#tell(side, { type: 'restart', error: FAULT });
+    host.recovered = this.trace.length > 0;
+    if (host.recovered && start.name !== 'ended')
+      this.#tell(side, { type: 'restart', error: FAULT });
   }
 
-  /** Now and then the disk took so long that the deadline has passed. */
+  /** Now and then the destination took so long that the deadline has passed. */
+  #late(): GodwitError | undefined {
+    if (this.#faults === 0 || this.#random() >= 0.1) return undefined;
+    this.#faults--;
+    return FAULT;
+  }
+
+  /** Or the disk did. */
   #lastLook(): GodwitError | undefined {
     const live = this.source.process?.connection?.recovery === false;
     if (live && this.#faults > 0 && this.#random() < 0.3) {
@@ -423,6 +441,10 @@ class World {
     }
     if (process.connection) this.#cut(process.connection);
     host.process = undefined;
+    if (!host.resumesByItself) return;
+    this.#options.tally.resumedByItself++;
+    host.resumesByItself = false;
+    host.copy = 'running';
   }
 
   /** A write that was never confirmed: nothing, some or all of it is there, or something else. */
@@ -467,6 +489,7 @@ class World {
         what,
         happen: () => {
           if (host.copy === 'absent') return;
+          host.resumesByItself = what === 'suspend' && this.#undoesByItself && !host.recovered;
           if (copy === 'running') this.#mayRun(host);
           if (copy === 'absent') this.#mayGo(host);
           host.copy = copy;
@@ -476,6 +499,7 @@ class World {
     return {
       handle: '',
       suspend: () => become('suspend', 'paused'),
+      seal: () => become('seal', 'paused'),
       resume: () => become('resume', 'running'),
       destroy: () => become('destroy', 'absent'),
       suspension: async () => undefined,
@@ -545,11 +569,7 @@ class World {
       process.loss = process.connection;
       return;
     }
-    const late = this.#faults > 0 && message.kind === 'Prepared' && this.#random() < 0.1;
-    if (late) this.#faults--;
-    if (process.handover instanceof SourceHandover)
-      process.handover.hear(message, late ? FAULT : undefined);
-    else process.handover.hear(message);
+    process.handover.hear(message);
   }
 
   // ---- the promise -------------------------------------------------------

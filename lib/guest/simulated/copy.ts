@@ -36,6 +36,9 @@ export class SimulatedCopy implements GuestCopy {
     await this.client.execute('stop');
   }
 
+  /** It never resumes by itself. */
+  async seal(): Promise<void> {}
+
   /** The VMM answers after the guest's first heartbeat. */
   async resume(): Promise<void> {
     await this.client.execute('cont');
