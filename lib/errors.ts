@@ -42,15 +42,19 @@ export type ErrorCode =
   | 'device-state-invalid'
   | 'verify-mismatch'
   | 'channel-refused'
+  // what QEMU wrote
+  | 'qemu-stream'
   // resources of a host
   | 'memory-insufficient'
   | 'ram-file-failed'
+  | 'definition-invalid'
   | 'ledger-failed'
   | 'ledger-invalid'
   | 'journal-failed'
   | 'journal-invalid'
   | 'listen-failed'
   | 'hypervisor-failed'
+  | 'hook-failed'
   | 'guest-died'
   // decisions
   | 'policy-abort'
