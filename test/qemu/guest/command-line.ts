@@ -1,0 +1,101 @@
+import type { GuestImage } from './build.ts';
+import { busy, type Workload, workloadOptions } from './workload.ts';
+
+/** `disk` and `net` are virtio and in use by the guest; the cloud kernel has no driver for e1000e. */
+export type Device = 'disk' | 'net' | 'e1000e' | 'vga';
+
+/** What a guest is, the same at its source and at its destination. */
+export interface GuestShape {
+  /** As for `-machine`: `q35`, `pc`, `microvm`, `pc-q35-7.2`… A microvm has virtio devices only. */
+  readonly machine: string;
+  readonly memoryMiB: number;
+  readonly cpus: number;
+  /** 2: two NUMA nodes, each with a memory backend of its own and half of the memory. */
+  readonly nodes: 1 | 2;
+  readonly devices: readonly Device[];
+  readonly workload: Workload;
+}
+
+export const defaultShape: GuestShape = {
+  machine: 'q35',
+  memoryMiB: 256,
+  cpus: 1,
+  nodes: 1,
+  devices: [],
+  workload: busy,
+};
+
+/** What a guest has of its host, another at its destination than at its source. */
+export interface HostParts {
+  /** The socket on which a SerialConsole listens before QEMU starts. */
+  readonly console: string;
+  /** The QMP socket for the agents, and the test's own: each serves one client at a time. */
+  readonly monitor: string;
+  readonly testMonitor: string;
+  /** RAM files (share=on), one for each node; none: anonymous memory. */
+  readonly ramFiles: readonly string[];
+  /** The image of the device `disk`. */
+  readonly disk: string;
+}
+
+/** QEMU's arguments for a guest; a destination gets `-incoming defer -S` in addition. */
+export function qemuArguments(image: GuestImage, shape: GuestShape, host: HostParts): string[] {
+  return [
+    ...['-accel', 'tcg', '-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot'],
+    ...['-smp', `${shape.cpus}`, '-m', `${shape.memoryMiB}M`],
+    ...memory(shape, host.ramFiles),
+    ...['-kernel', image.kernel, '-initrd', image.initramfs],
+    ...['-append', kernelCommandLine(image, shape.workload)],
+    ...['-chardev', `socket,id=console,path=${host.console}`, '-serial', 'chardev:console'],
+    ...[host.monitor, host.testMonitor].flatMap(monitorArguments),
+    ...shape.devices.flatMap((device) => deviceArguments(device, shape.machine, host.disk)),
+  ];
+}
+
+function monitorArguments(path: string): string[] {
+  return ['-qmp', `unix:${path},server=on,wait=off`];
+}
+
+/** Named as without a backend, and as by libvirt: a guest in a RAM file fits one in anonymous memory. */
+function memory({ machine, memoryMiB, nodes }: GuestShape, files: readonly string[]): string[] {
+  const file = (name: string, path: string) =>
+    `memory-backend-file,id=${name},size=${memoryMiB / nodes}M,mem-path=${path},share=on`;
+  if (nodes === 1) {
+    const name = machine.startsWith('microvm') ? 'microvm.ram' : 'pc.ram';
+    if (files[0] === undefined) return ['-machine', machine];
+    return ['-object', file(name, files[0]), '-machine', `${machine},memory-backend=${name}`];
+  }
+  const node = (index: number) => {
+    const name = `ram-node${index}`;
+    const anonymous = `memory-backend-ram,id=${name},size=${memoryMiB / nodes}M`;
+    const object = files[index] ? file(name, files[index]) : anonymous;
+    return ['-object', object, '-numa', `node,nodeid=${index},memdev=${name}`];
+  };
+  return ['-machine', machine, ...node(0), ...node(1)];
+}
+
+/** Its clocks are told, not measured: a busy host lets the kernel measure nonsense, or hang over it (microvm). */
+function kernelCommandLine(image: GuestImage, workload: Workload): string {
+  return [
+    ...['console=ttyS0', 'quiet', 'panic=-1', 'nokaslr', 'mitigations=off'],
+    ...['no_timer_check', 'tsc=reliable', `tsc_early_khz=${image.tscKhz}`],
+    ...workloadOptions(workload),
+  ].join(' ');
+}
+
+function deviceArguments(device: Device, machine: string, disk: string): string[] {
+  const bus = machine.startsWith('microvm') ? 'device' : 'pci';
+  switch (device) {
+    case 'disk':
+      return [
+        ...['-drive', `file=${disk},if=none,id=disk,format=raw`],
+        ...['-device', `virtio-blk-${bus},drive=disk`],
+      ];
+    case 'net':
+      return [...['-netdev', 'user,id=net,restrict=on', '-device', `virtio-net-${bus},netdev=net`]];
+    case 'e1000e':
+      return ['-netdev', 'user,id=e1000e,restrict=on', '-device', 'e1000e,netdev=e1000e'];
+    case 'vga':
+      return ['-device', 'VGA'];
+  }
+}

@@ -1,0 +1,74 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import fs from 'node:fs';
+import { QmpClient } from '../../../lib/guest/qemu/qmp.ts';
+import { until } from '../../e2e/hosts.ts';
+import { GuestSite, type SiteOptions } from './guest-site.ts';
+import { type QemuVersion, qemuProgram } from './installed.ts';
+import { reports } from './witness.ts';
+
+/** For a test with guests: above the bounds of what it waits for, so that these say what did not happen. */
+export const TEST_BOUND_MS = 180_000;
+
+export interface LinuxGuestOptions extends Omit<SiteOptions, 'origin'> {
+  readonly qemu?: QemuVersion;
+  /** The guest to be migrated into this QEMU, which waits for it with `-incoming defer -S`. */
+  readonly origin?: LinuxGuest;
+}
+
+/** A QEMU with the Linux test guest. */
+export class LinuxGuest {
+  readonly site: GuestSite;
+  readonly process: ChildProcess;
+  /** On the test's own monitor. */
+  qmp!: QmpClient;
+  /** What QEMU said on stderr. */
+  log = '';
+
+  /** Starts QEMU and connects to it; `booted` waits for the guest. */
+  static async start(options: LinuxGuestOptions = {}): Promise<LinuxGuest> {
+    const { qemu = '10.0', origin, ...rest } = options;
+    const site = await GuestSite.prepare(origin ? { ...rest, origin: origin.site } : rest);
+    const waiting = origin ? ['-incoming', 'defer', '-S'] : [];
+    const guest = new LinuxGuest(site, qemuProgram(qemu), [...site.arguments, ...waiting]);
+    await guest.#connect();
+    return guest;
+  }
+
+  private constructor(site: GuestSite, program: string, args: readonly string[]) {
+    this.site = site;
+    this.process = spawn(program, args, { stdio: ['ignore', 'ignore', 'pipe'] });
+    this.process.stderr!.on('data', (text) => {
+      this.log += text;
+    });
+  }
+
+  get alive(): boolean {
+    return this.process.exitCode === null && this.process.signalCode === null;
+  }
+
+  /** Everything that the guest does has begun, and has been reported once. */
+  async booted(): Promise<void> {
+    await reports(this.site, 1, 0);
+  }
+
+  async end(): Promise<void> {
+    this.qmp?.close();
+    if (this.alive) {
+      this.process.kill('SIGKILL');
+      await once(this.process, 'exit');
+    }
+    await this.site.remove();
+  }
+
+  async #connect(): Promise<void> {
+    const { testMonitor } = this.site.host;
+    try {
+      await until(() => fs.existsSync(testMonitor) || !this.alive, 'QEMU opens its monitor');
+      this.qmp = await QmpClient.connect(testMonitor);
+    } catch (error) {
+      await this.end();
+      throw new Error(`QEMU did not start: ${this.log}`, { cause: error });
+    }
+  }
+}
