@@ -1,7 +1,5 @@
 import { timingSafeEqual } from 'node:crypto';
-import { mkdir } from 'node:fs/promises';
 import net from 'node:net';
-import path from 'node:path';
 import { Agent } from '../lib/control/agent.ts';
 import { listenOn } from '../lib/control/listen.ts';
 import { log } from '../lib/control/log.ts';
@@ -11,8 +9,6 @@ import type { Daemon } from '../lib/control/signals.ts';
 import { takeActivatedSocket } from '../lib/control/socket-activation.ts';
 import { asGodwitError, GodwitError } from '../lib/errors.ts';
 import type { DestinationGuest, GuestDescription } from '../lib/guest/guest.ts';
-import { attachSimulated } from '../lib/guest/simulated/copy.ts';
-import { startSimulatedDestination } from '../lib/guest/simulated/destination.ts';
 import { DESTINATION_STATES } from '../lib/handover/destination-machine.ts';
 import { Journal, type JournalEntry } from '../lib/journal/journal.ts';
 import { formatSize } from '../lib/units.ts';
@@ -22,6 +18,7 @@ import type { GuestOffer, Welcome } from '../lib/wire/messages.ts';
 import { fingerprintOf, secureServer } from '../lib/wire/tls.ts';
 import { Admission } from './admission.ts';
 import { admit, peerName } from './door.ts';
+import { Guests } from './guests.ts';
 import type { RecvDaemonOptions } from './options.ts';
 import { RecoveredArrival } from './recovered.ts';
 import { ReceiveSession } from './session.ts';
@@ -38,6 +35,7 @@ export class RecvDaemon extends Agent<ReceiveSession | RecoveredArrival> {
   /** Connections that have not said what they want. */
   readonly #strangers = new Set<Channel>();
   readonly #journal: Journal;
+  readonly #guests: Guests;
   readonly #admission: Admission;
   readonly #server = net.createServer();
   /** Where it listens, once it does. */
@@ -47,6 +45,7 @@ export class RecvDaemon extends Agent<ReceiveSession | RecoveredArrival> {
     super();
     this.#options = options;
     this.#journal = journal;
+    this.#guests = new Guests(options);
     this.#admission = new Admission(options.maxMigrations);
     this.#serve(options);
   }
@@ -77,7 +76,7 @@ export class RecvDaemon extends Agent<ReceiveSession | RecoveredArrival> {
   #recoverOne(entry: JournalEntry): void {
     const arrival = new RecoveredArrival(entry, {
       journal: this.#journal,
-      attach: (name, handle) => attachSimulated(this.#options.guestDir, name, handle),
+      attach: (name, handle) => this.#guests.attach(entry.hypervisor, name, handle),
       onChange: (changed) => this.#changed(changed),
       log: (level, text, { id, guestName }) => log(level, text, `${id} ${guestName}`),
     });
@@ -169,7 +168,7 @@ export class RecvDaemon extends Agent<ReceiveSession | RecoveredArrival> {
     this.#admission.checkMigrations(this.#open.size);
     if (this.#open.has(offer.migration) || this.registry.tryFind(offer.migration))
       throw new GodwitError('bad-message', `migration ${offer.migration} is known here already`);
-    const { dataPorts, guestDir, reconnectTimeoutMs } = this.#options;
+    const { dataPorts, reconnectTimeoutMs } = this.#options;
     const session: ReceiveSession = new ReceiveSession(offer, control, welcome, {
       peer,
       credentials: this.#options.security.credentials,
@@ -178,7 +177,7 @@ export class RecvDaemon extends Agent<ReceiveSession | RecoveredArrival> {
       dataPorts,
       reconnectTimeoutMs,
       journal: this.#journal,
-      attach: (name, handle) => attachSimulated(guestDir, name, handle),
+      attach: (name, handle) => this.#guests.attach(offer.hypervisor, name, handle),
       startGuest: (description, bytes) => this.#startGuest(session, description, bytes),
       onChange: (changed) => this.#changed(changed),
       log: (level, text) => log(level, text, session.id),
@@ -201,16 +200,8 @@ export class RecvDaemon extends Agent<ReceiveSession | RecoveredArrival> {
     description: GuestDescription,
     bytes: number,
   ): Promise<DestinationGuest> {
-    if (description.hypervisor !== 'simulated')
-      throw new GodwitError(
-        'hypervisor-failed',
-        `this receiver has no hypervisor "${description.hypervisor}"`,
-      );
     this.#checkMemory(session, bytes);
-    const { guestDir: dir, ramDir, stateDir } = this.#options;
-    await mkdir(stateDir, { recursive: true, mode: 0o700 });
-    const logFile = path.join(stateDir, `${description.name}.log`);
-    return startSimulatedDestination({ dir, ramDir, description, logFile });
+    return this.#guests.start(description);
   }
 
   /** Memory that is promised to other migrations and not filled yet is not free. */

@@ -4,7 +4,9 @@ import type { AllowList } from '../lib/wire/tls.ts';
 
 /** What the receiving daemon is started with. */
 export interface RecvDaemonOptions extends DefaultPaths {
-  /** Where RAM files are made: a tmpfs. */
+  /** Definitions of QEMU guests. */
+  readonly definitions: string;
+  /** Where RAM files are made, and may lie: a tmpfs. */
   readonly ramDir: string;
   readonly security: Security;
   /** Whose certificates are admitted. */

@@ -30,6 +30,11 @@ export const serve = serveCommand({
       help: 'control sockets of received guests',
       otherwise: paths.guestDir,
     },
+    definitions: {
+      value: 'DIR',
+      help: 'definitions of QEMU guests, NAME.json',
+      otherwise: paths.definitions,
+    },
     'ram-dir': { value: 'DIR', help: 'RAM files, a tmpfs', otherwise: '/dev/shm' },
     'state-dir': { value: 'DIR', help: 'state', otherwise: paths.stateDir },
     'peer-timeout': {
@@ -74,6 +79,7 @@ function optionsOf(input: Input): RecvDaemonOptions {
     socket: option('socket') ?? paths.socket,
     stateDir: option('state-dir') ?? paths.stateDir,
     guestDir: option('guest-dir') ?? paths.guestDir,
+    definitions: option('definitions') ?? paths.definitions,
     ramDir: option('ram-dir') ?? '/dev/shm',
     security: securityOf(input),
     allowed: new AllowList(input.options('allow-peer')),

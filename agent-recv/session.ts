@@ -5,6 +5,7 @@ import type { DestinationGuest, GuestCopy, GuestDescription } from '../lib/guest
 import { startDestination } from '../lib/handover/destination-machine.ts';
 import type { Journal } from '../lib/journal/journal.ts';
 import { type GuestLayout, PAGE_SIZE } from '../lib/memory/guest-layout.ts';
+import type { PageSet } from '../lib/memory/page-set.ts';
 import { PageHash } from '../lib/pages/hash.ts';
 import { ReceivePool } from '../lib/pages/receive-pool.ts';
 import type { Outcome } from '../lib/report/records.ts';
@@ -243,7 +244,8 @@ export class ReceiveSession {
         if (this.handover.state.name === 'receiving') this.handover.tell({ type: 'abort', error });
       },
     });
-    this.#arrivals = new Arrivals(this.#layout, this.#pool);
+    const onRound = destination.roundArrived && ((pages: PageSet) => this.#roundArrived(pages));
+    this.#arrivals = new Arrivals(this.#layout, this.#pool, onRound);
     const ports = await this.#pool.listen();
     const verifyRate = await this.#pool.verifyRate();
     if (!this.cancellable) return;
@@ -266,6 +268,11 @@ export class ReceiveSession {
     // The sender computes its digest at the same time; nobody has to wait for the other.
     this.#ownDigest = this.#pool!.digest();
     this.#ownDigest.catch(() => {});
+  }
+
+  /** The hypervisor takes them while the next round comes in. */
+  #roundArrived(pages: PageSet): void {
+    this.#inBackground(this.#guest!.roundArrived!(pages));
   }
 
   /** All pages and the device state are here: proves it, loads the state and says so. */

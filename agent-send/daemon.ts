@@ -10,13 +10,12 @@ import type {
   MigrationView,
 } from '../lib/control/view.ts';
 import { asGodwitError, GodwitError } from '../lib/errors.ts';
-import { attachSimulated } from '../lib/guest/simulated/copy.ts';
-import { connectSimulatedSource, simulatedGuestNames } from '../lib/guest/simulated/source.ts';
+import type { SourceGuest } from '../lib/guest/guest.ts';
 import { SOURCE_STATES } from '../lib/handover/source-machine.ts';
 import { Journal, type JournalEntry } from '../lib/journal/journal.ts';
-import { PAGE_SIZE } from '../lib/memory/guest-layout.ts';
 import { LedgerWriter, ledgerFile } from '../lib/report/ledger.ts';
 import { dialControl } from './dial.ts';
+import { Guests } from './guests.ts';
 import type { SendDaemonOptions } from './options.ts';
 import { RecoveredMigration } from './recovered.ts';
 import { SendSession } from './session.ts';
@@ -32,12 +31,14 @@ export class SendDaemon extends Agent<SendSession | RecoveredMigration> implemen
   /** Handovers that are being finished, by migration. */
   readonly #settling = new Map<string, Settlement>();
   readonly #journal: Journal;
+  readonly #guests: Guests;
   #stopping = false;
 
   constructor(options: SendDaemonOptions, journal: Journal) {
     super();
     this.#options = options;
     this.#journal = journal;
+    this.#guests = new Guests(options);
   }
 
   /** Takes up what an earlier run left open; the rest goes on in the background. */
@@ -48,7 +49,7 @@ export class SendDaemon extends Agent<SendSession | RecoveredMigration> implemen
   #recoverOne(entry: JournalEntry): void {
     const migration = new RecoveredMigration(entry, {
       journal: this.#journal,
-      attach: (name, handle) => attachSimulated(this.#options.guestDir, name, handle),
+      attach: (name, handle) => this.#guests.attach(entry.hypervisor, name, handle),
       ledgerFile: (id) => ledgerFile(this.#options.stateDir, id),
       onChange: (changed) => this.registry.changed(changed),
       log: (level, text, { id, guestName }) => log(level, text, `${id} ${guestName}`),
@@ -108,7 +109,7 @@ export class SendDaemon extends Agent<SendSession | RecoveredMigration> implemen
       throw new GodwitError('guest-busy', `guest ${name} is being migrated already`);
     this.#busy.add(name);
     try {
-      const guest = await connectSimulatedSource(this.#options.guestDir, name);
+      const guest = await this.#guests.connect(name);
       const session = this.#open(request, guest);
       this.registry.add(session);
       this.#inBackground(this.#run(session, name));
@@ -129,7 +130,7 @@ export class SendDaemon extends Agent<SendSession | RecoveredMigration> implemen
     session.close();
   }
 
-  #open(request: MigrationRequest, guest: Awaited<ReturnType<typeof connectSimulatedSource>>) {
+  #open(request: MigrationRequest, guest: SourceGuest) {
     const { stateDir, channels, peerTimeoutMs, connectTimeoutMs, reconnectTimeoutMs } =
       this.#options;
     try {
@@ -140,7 +141,7 @@ export class SendDaemon extends Agent<SendSession | RecoveredMigration> implemen
         reconnectTimeoutMs,
         security: this.#options.security,
         journal: this.#journal,
-        attach: (name, handle) => attachSimulated(this.#options.guestDir, name, handle),
+        attach: (name, handle) => this.#guests.attach(guest.description.hypervisor, name, handle),
         settle: (session) => this.#settle(session),
         ledger: (id) =>
           new LedgerWriter(ledgerFile(stateDir, id), (error) => log('warn', error.message, id)),
@@ -161,25 +162,8 @@ export class SendDaemon extends Agent<SendSession | RecoveredMigration> implemen
     return this.act(id, (session) => live(session).cutover());
   }
 
-  async guests(): Promise<GuestView[]> {
-    const names = await simulatedGuestNames(this.#options.guestDir);
-    const views = await Promise.all(names.map((name) => this.#guestView(name)));
-    return views.filter((view) => view !== undefined);
-  }
-
-  async #guestView(name: string): Promise<GuestView | undefined> {
-    if (this.#busy.has(name))
-      return { name, hypervisor: 'simulated', status: 'migrating', memoryBytes: 0 };
-    try {
-      const guest = await connectSimulatedSource(this.#options.guestDir, name);
-      const pages = guest.description.regions.reduce((sum, { pages }) => sum + pages, 0);
-      guest.close();
-      return { name, hypervisor: 'simulated', status: 'running', memoryBytes: pages * PAGE_SIZE };
-    } catch (error) {
-      const { code } = asGodwitError(error);
-      if (code !== 'guest-not-running') return undefined; // a socket that a dead VMM left
-      return { name, hypervisor: 'simulated', status: 'suspended', memoryBytes: 0 };
-    }
+  guests(): Promise<GuestView[]> {
+    return this.#guests.list(this.#busy);
   }
 
   ledgerFile(id: string): string {

@@ -3,6 +3,10 @@ import type { Security } from '../lib/wire/credentials.ts';
 
 /** What the sending daemon is started with. */
 export interface SendDaemonOptions extends DefaultPaths {
+  /** Definitions of QEMU guests. */
+  readonly definitions: string;
+  /** Where RAM files of definitions may lie. */
+  readonly ramDir: string;
   /** Data connections per migration, unless a request says otherwise. */
   readonly channels: number;
   readonly security: Security;

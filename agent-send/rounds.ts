@@ -1,6 +1,6 @@
 import type { SourceGuest } from '../lib/guest/guest.ts';
 import type { GuestLayout } from '../lib/memory/guest-layout.ts';
-import { PageSet } from '../lib/memory/page-set.ts';
+import type { PageSet } from '../lib/memory/page-set.ts';
 import { type ChannelTotals, totalsSince } from '../lib/pages/counters.ts';
 import type { SendPool } from '../lib/pages/send-pool.ts';
 import type { RoundEngine, RoundResult } from '../lib/precopy/loop.ts';
@@ -8,27 +8,27 @@ import type { Progress } from '../lib/precopy/measurements.ts';
 import { dirtyLists } from '../lib/wire/dirty-list.ts';
 import type { Link } from '../lib/wire/link.ts';
 
+export interface RoundsOptions<Guest = SourceGuest> {
+  readonly guest: Guest;
+  readonly layout: GuestLayout;
+  readonly pool: SendPool;
+  readonly control: Link;
+}
+
 /**
- * Rounds over a guest whose memory and dirty log can be read at will: the set of pending pages, the
- * workers that send it, and the records that tell the receiver what to expect.
+ * The rounds of one migration: what sends their pages, and the records that tell the receiver what
+ * to expect. The two kinds of guests differ in who decides what a round holds.
  */
-export class MemoryRounds implements RoundEngine {
-  readonly #guest: SourceGuest;
-  readonly #pool: SendPool;
-  readonly #control: Link;
-  readonly #pending: PageSet;
+export abstract class Rounds implements RoundEngine {
+  protected readonly pool: SendPool;
+  protected readonly control: Link;
   #round = 0;
   #roundPages = 0;
   #atBegin: ChannelTotals;
-  #lastSyncMs = 0;
 
-  /** Everything is pending: no page was sent yet. */
-  constructor(guest: SourceGuest, layout: GuestLayout, pool: SendPool, control: Link) {
-    this.#guest = guest;
-    this.#pool = pool;
-    this.#control = control;
-    this.#pending = new PageSet(layout.pfnEnd);
-    this.#pending.addAll(layout);
+  constructor({ pool, control }: RoundsOptions) {
+    this.pool = pool;
+    this.control = control;
     this.#atBegin = pool.totals();
   }
 
@@ -44,57 +44,46 @@ export class MemoryRounds implements RoundEngine {
 
   /** What it has sent so far. */
   get roundTotals(): ChannelTotals {
-    return totalsSince(this.#pool.totals(), this.#atBegin);
+    return totalsSince(this.pool.totals(), this.#atBegin);
   }
 
-  /** How long the last harvest of the dirty log took, ms. */
-  get lastSyncMs(): number {
-    return this.#lastSyncMs;
-  }
+  /** How long the last sync took, ms. */
+  abstract readonly lastSyncMs: number;
 
-  async sync(): Promise<number> {
-    const started = performance.now();
-    await this.#guest.syncDirtyLog(this.#pending);
-    this.#lastSyncMs = performance.now() - started;
-    return this.#pending.count();
-  }
-
-  send(round: number): Promise<RoundResult> {
-    return this.#pass(round, false);
-  }
-
+  /** Everything is pending from here on: no page was sent yet. */
+  abstract begin(): Promise<void>;
+  abstract sync(): Promise<number>;
+  abstract send(round: number): Promise<RoundResult>;
   /** The last pass, over what is pending now; the guest is suspended. */
-  async sendLast(): Promise<void> {
-    await this.#pass(this.#round + 1, true);
-  }
-
-  interrupt(): void {
-    this.#pool.interrupt();
-  }
+  abstract sendLast(): Promise<void>;
+  abstract interrupt(): void;
+  /** Leaves the guest as it was before `begin`; harmless when it is gone. */
+  abstract end(): Promise<void>;
 
   progress(): Progress {
-    const totals = this.#pool.totals();
+    const totals = this.pool.totals();
     const sent = totals.pages - this.#atBegin.pages;
     return {
       pagesWritten: totals.pages,
       wireBytes: totals.wireBytes,
       drainedBytes: totals.ackedContentBytes,
-      halted: !this.#control.connected,
+      halted: !this.control.connected,
       pagesRemaining: Math.max(0, this.#roundPages - sent),
     };
   }
 
-  async #pass(round: number, stopAndCopy: boolean): Promise<RoundResult> {
+  protected roundBegins(round: number, pages: number): void {
     this.#round = round;
-    this.#atBegin = this.#pool.totals();
-    this.#roundPages = this.#pending.count();
-    this.#control.send('RoundBegin', { round, stopAndCopy, dirtyPages: this.#roundPages });
-    for (const list of dirtyLists(round, this.#pending)) {
-      this.#control.send('DirtyList', list);
-      await this.#control.ready();
+    this.#atBegin = this.pool.totals();
+    this.#roundPages = pages;
+  }
+
+  /** Tells the receiver which pages the round has. */
+  protected async announce(round: number, stopAndCopy: boolean, pages: PageSet): Promise<void> {
+    this.control.send('RoundBegin', { round, stopAndCopy, dirtyPages: pages.count() });
+    for (const list of dirtyLists(round, pages)) {
+      this.control.send('DirtyList', list);
+      await this.control.ready();
     }
-    const cutShort = await this.#pool.sendRound(round, this.#pending);
-    this.#control.send('RoundEnd', { round, cutShort });
-    return { cutShort };
   }
 }

@@ -28,7 +28,8 @@ import { redial } from '../lib/wire/redial.ts';
 import { suspensionCosts } from './costs.ts';
 import { dialControl } from './dial.ts';
 import { SourceHandover } from './handover.ts';
-import { MemoryRounds } from './rounds.ts';
+import { waysOf } from './page-ways.ts';
+import type { Rounds } from './rounds.ts';
 import { Suspension } from './suspension.ts';
 import { Tracker } from './tracker.ts';
 
@@ -81,7 +82,7 @@ export class SendSession {
   #control: Link | undefined;
   #pool: SendPool | undefined;
   #policy: OpenPolicy | undefined;
-  #rounds: MemoryRounds | undefined;
+  #rounds: Rounds | undefined;
   #suspension: Suspension | undefined;
   #decision: PrecopyResult | undefined;
   #failure: GodwitError | undefined;
@@ -264,6 +265,7 @@ export class SendSession {
     this.#peerJournalMs = accept.journalMs;
     this.#secret = accept.secret;
     await this.#context.journal.note(this.id, { secret: accept.secret });
+    const { pagesOf, openRounds } = waysOf(this.#guest, this.#layout, channels);
     this.#pool = new SendPool({
       host: this.request.host,
       ports: accept.dataPorts,
@@ -275,21 +277,23 @@ export class SendSession {
       secret: accept.secret,
       hashSeed: this.#hash.seed,
       layout: this.#layout,
-      memory: this.#guest.memory,
+      pagesOf,
       window,
       compression: this.#compression,
       bandwidth: this.#tracker.bandwidth,
       onFailure: (error) => this.#abort(error),
     });
     await this.#or(this.#pool.open());
+    this.#rounds = openRounds(this.#pool, this.#control!);
   }
 
   /** Rounds while the guest runs; resolves when the policy says stop-and-copy. */
   async #precopy(): Promise<PrecopyResult> {
     this.#tracker.enter('precopy');
-    await this.#or(this.#guest.startDirtyLog());
-    const rounds = new MemoryRounds(this.#guest, this.#layout, this.#pool!, this.#control!);
-    this.#rounds = rounds;
+    const rounds = this.#rounds!;
+    if (this.#guest.pages === 'pushed')
+      this.#guest.onOwnSuspension(() => this.#suspendedByItself());
+    await this.#or(rounds.begin());
     const result = await this.#or(
       precopy({
         engine: rounds,
@@ -309,6 +313,12 @@ export class SendSession {
     );
     if (result.outcome === 'abort') throw new GodwitError('policy-abort', result.verdict.reason);
     return result;
+  }
+
+  /** A hypervisor that cannot be held back from it: it is stop-and-copy now. */
+  #suspendedByItself(): void {
+    this.#tracker.note('the hypervisor has suspended the guest by itself');
+    this.steering.cutover();
   }
 
   /** Suspends the guest and sends the rest; resolves when the destination is prepared. */
@@ -382,7 +392,7 @@ export class SendSession {
     this.#control?.close();
     await this.#pool?.close();
     await this.#policy?.close();
-    await this.#guest.stopDirtyLog().catch(() => {}); // gone with the guest when it has moved
+    await this.#rounds?.end().catch(() => {}); // gone with the guest when it has moved
     this.#released = true;
     this.#guest.close();
     await this.#tracker.closeLedger();
@@ -582,7 +592,7 @@ export class SendSession {
     this.#control!.send('Verdict', { iteration, action, reason: reason.slice(0, 1000) });
   }
 
-  #roundEnded(report: RoundReport, rounds: MemoryRounds): void {
+  #roundEnded(report: RoundReport, rounds: Rounds): void {
     this.#tracker.round({ ...report, stopAndCopy: false, totals: rounds.roundTotals });
   }
 

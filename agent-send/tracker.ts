@@ -8,7 +8,7 @@ import type { Steering } from '../lib/precopy/steering.ts';
 import type { LedgerWriter } from '../lib/report/ledger.ts';
 import type { EncodingCounts, Outcome, SuspensionRecord } from '../lib/report/records.ts';
 import { formatDuration } from '../lib/units.ts';
-import type { MemoryRounds } from './rounds.ts';
+import type { Rounds } from './rounds.ts';
 
 /** The wire rate shown is the mean over about this time. */
 const RATE_WINDOW_MS = 1000;
@@ -206,7 +206,7 @@ export class Tracker {
     this.#options.onChange();
   }
 
-  view(totals: ChannelTotals | undefined, rounds: MemoryRounds | undefined): MigrationView {
+  view(totals: ChannelTotals | undefined, rounds: Rounds | undefined): MigrationView {
     const { id, request, totalPages, steering } = this.#options;
     const stats = this.#last?.stats;
     return {

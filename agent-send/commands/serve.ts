@@ -20,6 +20,12 @@ export const serve = serveCommand({
       help: 'control sockets of the guests',
       otherwise: paths.guestDir,
     },
+    definitions: {
+      value: 'DIR',
+      help: 'definitions of QEMU guests, NAME.json',
+      otherwise: paths.definitions,
+    },
+    'ram-dir': { value: 'DIR', help: 'where their RAM files lie', otherwise: '/dev/shm' },
     channels: {
       value: 'N',
       help: 'data connections of a migration',
@@ -62,6 +68,8 @@ function optionsOf(input: Input): SendDaemonOptions {
     socket: option('socket') ?? paths.socket,
     stateDir: option('state-dir') ?? paths.stateDir,
     guestDir: option('guest-dir') ?? paths.guestDir,
+    definitions: option('definitions') ?? paths.definitions,
+    ramDir: option('ram-dir') ?? '/dev/shm',
     channels: parseCount(option('channels') ?? String(DEFAULT_CHANNELS), '--channels', {
       min: 1,
       max: MAX_CHANNELS,

@@ -6,6 +6,8 @@ export interface DefaultPaths {
   readonly socket: string;
   readonly stateDir: string;
   readonly guestDir: string;
+  /** The operator's files about QEMU guests. */
+  readonly definitions: string;
 }
 
 /**
@@ -16,11 +18,13 @@ export function defaultPaths(agent: 'agent-send' | 'agent-recv'): DefaultPaths {
   const root = process.getuid?.() === 0;
   const run = root ? '/run/godwit' : userRunDir();
   const state = root ? '/var/lib/godwit' : path.join(os.homedir(), '.local/state/godwit');
+  const config = root ? '/etc/godwit' : path.join(os.homedir(), '.config/godwit');
   const variable = agent === 'agent-send' ? 'GODWIT_SEND_SOCKET' : 'GODWIT_RECV_SOCKET';
   return {
     socket: process.env[variable] || path.join(run, `${agent}.sock`),
     stateDir: path.join(state, agent),
     guestDir: path.join(run, agent === 'agent-send' ? 'guests' : 'guests-received'),
+    definitions: path.join(config, 'guests.d'),
   };
 }
 

@@ -55,9 +55,20 @@ export interface GuestCopy {
  * What a migration needs of the guest on its source. Nothing here retries; `close` may be called
  * at any time and is the only cleanup.
  */
-export interface SourceGuest extends GuestCopy {
+export type SourceGuest = ReadableGuest | PushingGuest;
+
+interface AnySourceGuest extends GuestCopy {
   readonly description: GuestDescription;
-  /** Where the sender's workers read pages (a hypervisor that can be read at will). */
+  /** Only while suspended. */
+  saveDeviceState(): Promise<Uint8Array>;
+  /** Called once when the hypervisor goes away by itself. */
+  onDeath(listener: (error: Error) => void): void;
+}
+
+/** A guest whose memory and dirty log can be read at will. */
+export interface ReadableGuest extends AnySourceGuest {
+  readonly pages: 'read';
+  /** Where the sender's workers read pages. */
   readonly memory: readonly RegionFile[];
   /** Begins tracking writes with a clean log. */
   startDirtyLog(): Promise<void>;
@@ -65,16 +76,45 @@ export interface SourceGuest extends GuestCopy {
   syncDirtyLog(into: PageSet): Promise<void>;
   /** Stops tracking; harmless when it is not on. */
   stopDirtyLog(): Promise<void>;
-  /** Only while suspended. */
-  saveDeviceState(): Promise<Uint8Array>;
-  /** Called once when the hypervisor goes away by itself. */
-  onDeath(listener: (error: Error) => void): void;
+}
+
+/** A guest whose hypervisor makes the passes over its memory itself, and pushes pages at us. */
+export interface PushingGuest extends AnySourceGuest {
+  readonly pages: 'pushed';
+  /** Lets the hypervisor push: chunk c goes into ring c mod their number. */
+  startPushing(rings: readonly SharedArrayBuffer[]): Promise<void>;
+  /** Passes begun so far, and the pages that the latest set out to send. */
+  readonly pass: { readonly number: number; readonly dirtyPages: number };
+  /** Called when another pass begins. */
+  onPass(listener: () => void): void;
+  /** Called when the hypervisor suspends the guest without being told to. */
+  onOwnSuspension(listener: () => void): void;
+  /** Pages that are still to be pushed, as the hypervisor counts them. */
+  pendingPages(): Promise<number>;
+  /** Puts what was pushed so far into the rings, as part of that round; what follows is the next's. */
+  publish(round: number): Promise<Published>;
+  /** Resolves when the last page of a suspended guest was pushed. */
+  pushedAll(): Promise<void>;
+  /** Ends the pushing; harmless when it has ended. */
+  stopPushing(): Promise<void>;
+}
+
+export interface Published {
+  /** Chunks in each ring, since the beginning. */
+  readonly chunks: readonly number[];
+  /** The pages of the round. */
+  readonly pages: PageSet;
 }
 
 /** What a migration needs of the guest on its destination: a copy that never runs unless resumed. */
 export interface DestinationGuest extends GuestCopy {
   /** Where the receiver's workers write pages. */
   readonly memory: readonly RegionFile[];
+  /**
+   * Pages that have arrived in `memory` in a round that has ended, the last one included; for a
+   * hypervisor that does not see that memory by itself.
+   */
+  roundArrived?(pages: PageSet): Promise<void>;
   /** After all memory is in place; the guest stays paused. */
   loadDeviceState(state: Uint8Array): Promise<void>;
   onDeath(listener: (error: Error) => void): void;

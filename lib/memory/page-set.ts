@@ -44,6 +44,12 @@ export class PageSet {
     this.#words[pfn >>> 5]! &= ~(1 << (pfn & 31));
   }
 
+  /** Takes out every page of the other set, which is of the same guest. */
+  remove(other: PageSet): void {
+    const words = other.#words;
+    for (let i = 0; i < words.length; i++) this.#words[i]! &= ~words[i]!;
+  }
+
   clear(): void {
     this.#words.fill(0);
   }

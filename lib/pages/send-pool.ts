@@ -1,10 +1,10 @@
 import type { GodwitError } from '../errors.ts';
-import type { GuestLayout, RegionFile } from '../memory/guest-layout.ts';
+import type { GuestLayout } from '../memory/guest-layout.ts';
 import type { PageSet } from '../memory/page-set.ts';
 import type { Security } from '../wire/credentials.ts';
 import { type ChannelTotals, COUNTERS_SIZE, Counters, sumCounters } from './counters.ts';
 import { PACER_SIZE, Pacer } from './pacer.ts';
-import type { SendRequests, SendWorkerData } from './send-protocol.ts';
+import type { PagesOfWorker, SendRequests, SendWorkerData } from './send-protocol.ts';
 import { WorkerLink } from './worker-link.ts';
 
 export interface SendPoolOptions {
@@ -19,7 +19,8 @@ export interface SendPoolOptions {
   readonly secret: Uint8Array;
   readonly hashSeed: bigint;
   readonly layout: GuestLayout;
-  readonly memory: readonly RegionFile[];
+  /** Where each channel's worker has its pages from. */
+  readonly pagesOf: (channel: number) => PagesOfWorker;
   readonly window: number;
   readonly compression: 'auto' | 'off';
   /** Cap over all channels, bytes per second. */
@@ -38,7 +39,7 @@ export class SendPool {
 
   /** Starts the workers; `open` connects them. */
   constructor(options: SendPoolOptions) {
-    const { ports, layout, bandwidth, onFailure, ...rest } = options;
+    const { ports, layout, bandwidth, pagesOf, onFailure, ...rest } = options;
     const pacer = new SharedArrayBuffer(PACER_SIZE);
     this.#pacer = new Pacer(pacer);
     this.#pacer.setRate(bandwidth);
@@ -50,6 +51,7 @@ export class SendPool {
         port,
         channel,
         channels: ports.length,
+        pages: pagesOf(channel),
         regions: layout.regions,
         pacer,
         counters: buffers[channel]!,
@@ -78,6 +80,11 @@ export class SendPool {
       this.#workers.map((worker) => worker.request('round', { round, set: set.buffer })),
     );
     return results.includes(true);
+  }
+
+  /** Resolves when that many chunks of each channel's ring are acknowledged, since the beginning. */
+  async settled(chunks: readonly number[]): Promise<void> {
+    await Promise.all(this.#workers.map((worker, i) => worker.request('settled', chunks[i]!)));
   }
 
   /** Stops the running round between two chunks. */

@@ -17,7 +17,7 @@ export interface SendWorkerData {
   readonly secret: Uint8Array;
   readonly hashSeed: bigint;
   readonly regions: readonly Region[];
-  readonly memory: readonly RegionFile[];
+  readonly pages: PagesOfWorker;
   /** Unacknowledged batches, and so chunk-sized slots. */
   readonly window: number;
   readonly compression: 'auto' | 'off';
@@ -26,6 +26,11 @@ export interface SendWorkerData {
   /** Int32: rounds up to this number are to stop. */
   readonly interrupted: SharedArrayBuffer;
 }
+
+/** Where a worker has its pages from: files that it reads, or a ring that somebody fills. */
+export type PagesOfWorker =
+  | { readonly memory: readonly RegionFile[] }
+  | { readonly ring: SharedArrayBuffer };
 
 /** What the main thread asks of a sender worker. */
 export type SendRequests = {
@@ -36,6 +41,8 @@ export type SendRequests = {
    * all is acknowledged. True: interrupted, what was not sent is still in the set.
    */
   round: { argument: { round: number; set: SharedArrayBuffer }; answer: boolean };
+  /** Answers when that many chunks of its ring are acknowledged, since the beginning. */
+  settled: { argument: number; answer: undefined };
   digest: { argument: undefined; answer: bigint };
   /** The peer is silent elsewhere, for that reason: tries another connection. */
   suspect: { argument: string; answer: undefined };

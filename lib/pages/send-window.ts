@@ -64,9 +64,14 @@ export class SendWindow {
     return this.#acknowledged;
   }
 
-  /** Resolves when everything sent is acknowledged. */
-  async drained(): Promise<void> {
-    while (this.#out.length > 0) await this.#change();
+  /** Resolves when everything sent so far is acknowledged. */
+  drained(): Promise<void> {
+    return this.settled(this.#acknowledged + this.#out.length);
+  }
+
+  /** Resolves when that many batches have been acknowledged since the beginning. */
+  async settled(batches: number): Promise<void> {
+    while (this.#acknowledged < batches) await this.#change();
     this.#check();
   }
 

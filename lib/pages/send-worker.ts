@@ -9,6 +9,7 @@ import { connectChannel } from '../wire/connect.ts';
 import { Link } from '../wire/link.ts';
 import { redial } from '../wire/redial.ts';
 import { BatchEncoder } from './batch-encoder.ts';
+import { ChunkRingReader } from './chunk-ring.ts';
 import { CompressionChoice, LEVEL_NAMES, LEVELS, type Level } from './compression.ts';
 import { Counters } from './counters.ts';
 import { ENCODING_NAMES } from './encoding.ts';
@@ -30,7 +31,8 @@ const READ_GAP = 8;
  */
 class SendWorker {
   readonly #data: SendWorkerData;
-  readonly #memory: GuestMemory;
+  /** Of a guest that is read; undefined when its pages come through a ring. */
+  readonly #memory: GuestMemory | undefined;
   readonly #table: HashTable;
   readonly #hash: PageHash;
   readonly #encoder: BatchEncoder;
@@ -48,7 +50,7 @@ class SendWorker {
     this.#data = data;
     this.#onFailure = onFailure;
     this.#layout = new GuestLayout(data.regions);
-    this.#memory = new GuestMemory(data.memory, 'read');
+    if ('memory' in data.pages) this.#memory = new GuestMemory(data.pages.memory, 'read');
     this.#hash = new PageHash(data.hashSeed);
     this.#table = new HashTable(this.#layout, data.channel, data.channels);
     this.#encoder = new BatchEncoder(this.#hash, this.#table);
@@ -71,6 +73,11 @@ class SendWorker {
         this.#fail(error ?? new GodwitError('peer-closed', 'a data connection was closed')),
     });
     this.#watchStall();
+    const { pages } = this.#data;
+    if ('ring' in pages)
+      this.#pump(new ChunkRingReader(pages.ring)).catch((error) =>
+        this.#fail(asGodwitError(error)),
+      );
   }
 
   /** The connection is thought to be dead: tries another one. */
@@ -130,19 +137,34 @@ class SendWorker {
         break;
       }
       const slot = await this.#blocked(() => this.#window.take());
-      await this.#sendChunk(round, chunk, set, slot);
+      const offsets = this.#read(chunk, set, slot.pages);
+      set.clearChunk(chunk);
+      await this.#sendChunk(round, chunk, offsets, slot);
     }
     await this.#window.drained();
     return cutShort;
+  }
+
+  /** Sends what comes through the ring, as long as the migration lives. */
+  async #pump(ring: ChunkRingReader): Promise<never> {
+    for (;;) {
+      const slot = await this.#blocked(() => this.#window.take());
+      const since = performance.now();
+      const { round, chunk, offsets } = await ring.take(slot.pages);
+      this.#interval.since += performance.now() - since; // the hypervisor's time is nobody's cost
+      await this.#sendChunk(round, chunk, offsets, slot);
+    }
+  }
+
+  async settled(chunks: number): Promise<undefined> {
+    await this.#window.settled(chunks);
   }
 
   digest(): bigint {
     return this.#table.digest(this.#hash);
   }
 
-  async #sendChunk(round: number, chunk: number, set: PageSet, slot: Slot): Promise<void> {
-    const offsets = this.#read(chunk, set, slot.pages);
-    set.clearChunk(chunk);
+  async #sendChunk(round: number, chunk: number, offsets: number[], slot: Slot): Promise<void> {
     const level: Level = this.#data.compression === 'off' ? 0 : this.#choice.next();
     const batch = this.#encoder.encode(round, chunk, offsets, slot.pages, level);
     const rawWire = batch.message.rawLength;
@@ -177,7 +199,7 @@ class SendWorker {
     let start = -1;
     let end = -1;
     const flush = () => {
-      if (start !== -1) this.#memory.read(firstPfn + start, end - start, into, start * PAGE_SIZE);
+      if (start !== -1) this.#memory!.read(firstPfn + start, end - start, into, start * PAGE_SIZE);
     };
     for (let offset = 0; offset < CHUNK_PAGES; offset++) {
       if (!set.has(firstPfn + offset)) continue;
@@ -250,6 +272,7 @@ const fail = serveRequests<SendRequests>(parentPort, {
     return undefined;
   },
   round: ({ round, set }) => worker.round(round, pageSetOf(set)),
+  settled: (chunks) => worker.settled(chunks),
   digest: () => worker.digest(),
   suspect: (reason) => {
     worker.suspect(new GodwitError('peer-silent', reason));

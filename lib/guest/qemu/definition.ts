@@ -7,8 +7,6 @@ import { Field, type Refuse } from './definition-fields.ts';
 import { type RamEntry, readRam } from './definition-ram.ts';
 import { readTrusted, requireTrusted } from './trusted-file.ts';
 
-export const DEFINITIONS_DIR = '/etc/godwit/guests.d';
-
 /** The kernel's sun_path has 108 bytes, one of them a NUL. */
 const MAX_SOCKET_PATH = 107;
 const HOOK_LIMIT_MS = 10_000;
@@ -78,6 +76,11 @@ export function loadDefinition(
   const refuse = refusalOf(file);
   const root = parse(readTrusted(file, refuse), refuse);
   return { name, file, ...readFields(new Field(root, '', refuse), ramDirs) };
+}
+
+/** Whether there is a definition of that name, be it good or broken. */
+export function hasDefinition(dir: string, name: string): boolean {
+  return isGuestName(name) && namesIn(dir).includes(name);
 }
 
 /**

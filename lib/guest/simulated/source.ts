@@ -1,7 +1,7 @@
 import { readdir } from 'node:fs/promises';
 import { GodwitError } from '../../errors.ts';
 import type { PageSet } from '../../memory/page-set.ts';
-import type { GuestDescription, SourceGuest } from '../guest.ts';
+import type { GuestDescription, ReadableGuest } from '../guest.ts';
 import { ControlClient } from './control-client.ts';
 import { type GuestAnswer, SimulatedCopy } from './copy.ts';
 import { socketPath } from './socket-claim.ts';
@@ -11,7 +11,7 @@ import type { VmmRemains } from './vmm-end.ts';
  * The simulated guest of this name, for migrating it away.
  * @throws GodwitError unknown-guest, naming the guests there are; guest-not-running
  */
-export async function connectSimulatedSource(dir: string, name: string): Promise<SourceGuest> {
+export async function connectSimulatedSource(dir: string, name: string): Promise<ReadableGuest> {
   const socket = socketPath(dir, name);
   let client: ControlClient;
   try {
@@ -40,7 +40,8 @@ export async function simulatedGuestNames(dir: string): Promise<string[]> {
     .sort();
 }
 
-class SimulatedSource extends SimulatedCopy implements SourceGuest {
+class SimulatedSource extends SimulatedCopy implements ReadableGuest {
+  readonly pages = 'read';
   readonly description: GuestDescription;
 
   constructor(client: ControlClient, description: GuestDescription, vmm: VmmRemains) {

@@ -10,7 +10,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import type { DestinationGuest, SourceGuest } from '../../../lib/guest/guest.ts';
+import type { DestinationGuest, ReadableGuest } from '../../../lib/guest/guest.ts';
 import { startSimulatedDestination } from '../../../lib/guest/simulated/destination.ts';
 import { connectSimulatedSource } from '../../../lib/guest/simulated/source.ts';
 import { GuestLayout } from '../../../lib/memory/guest-layout.ts';
@@ -20,7 +20,7 @@ import { GuestDir, isAlive, TestGuest, until } from './fixture.ts';
 const PAGE = 4096;
 let here: GuestDir;
 let there: GuestDir;
-let guests: (SourceGuest | DestinationGuest)[];
+let guests: (ReadableGuest | DestinationGuest)[];
 
 beforeEach(() => {
   here = new GuestDir();
@@ -34,14 +34,14 @@ afterEach(() => {
   there.dispose();
 });
 
-async function source(name = 'vm'): Promise<SourceGuest> {
+async function source(name = 'vm'): Promise<ReadableGuest> {
   const guest = await connectSimulatedSource(here.dir, name);
   guests.push(guest);
   return guest;
 }
 
 /** An empty copy, and a second connection to it as an operator would have. */
-async function destination(from: SourceGuest): Promise<[DestinationGuest, TestGuest]> {
+async function destination(from: ReadableGuest): Promise<[DestinationGuest, TestGuest]> {
   const { description } = from;
   const guest = await startSimulatedDestination({ dir: there.dir, description });
   guests.push(guest);
@@ -53,7 +53,7 @@ async function destination(from: SourceGuest): Promise<[DestinationGuest, TestGu
 }
 
 /** Copies the pages of a set, page by page, so that a writer may come in between. */
-function copyPages(set: PageSet, from: SourceGuest, to: DestinationGuest): void {
+function copyPages(set: PageSet, from: ReadableGuest, to: DestinationGuest): void {
   const [input, output] = [openSync(from.memory[0]!.path, 'r'), openSync(to.memory[0]!.path, 'r+')];
   const page = Buffer.alloc(PAGE);
   for (const { firstPfn, pages } of set.runs())
@@ -66,7 +66,7 @@ function copyPages(set: PageSet, from: SourceGuest, to: DestinationGuest): void 
 }
 
 /** A live move by hand: the precopy loop without any of the agents. */
-async function copyWhileRunning(from: SourceGuest, to: DestinationGuest, rounds: number) {
+async function copyWhileRunning(from: ReadableGuest, to: DestinationGuest, rounds: number) {
   const { pfnEnd } = new GuestLayout(from.description.regions);
   const set = new PageSet(pfnEnd);
   set.addAll(new GuestLayout(from.description.regions));

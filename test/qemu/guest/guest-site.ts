@@ -10,6 +10,8 @@ const DISK_BYTES = 4 << 20;
 export interface SiteOptions extends Partial<GuestShape> {
   /** `files`: in /dev/shm, where others than QEMU may write it. `anonymous` if not given. */
   readonly ram?: 'files' | 'anonymous';
+  /** Directory for RAM files and disk: /dev/shm if not given. */
+  readonly memoryIn?: string;
   /** From where the guest will come: shape and disk are the same, and its console goes on here. */
   readonly origin?: GuestSite;
 }
@@ -26,11 +28,16 @@ export class GuestSite {
   readonly arguments: readonly string[];
   readonly #dirs: readonly string[];
 
-  static async prepare({ ram, origin, ...given }: SiteOptions = {}): Promise<GuestSite> {
+  static async prepare({
+    ram,
+    memoryIn = '/dev/shm',
+    origin,
+    ...given
+  }: SiteOptions = {}): Promise<GuestSite> {
     const image = await buildGuest();
     const shape = { ...defaultShape, ...origin?.shape, ...given };
     const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'godwit-guest-'));
-    const memoryDir = fs.mkdtempSync('/dev/shm/godwit-guest-');
+    const memoryDir = fs.mkdtempSync(path.join(memoryIn, 'godwit-guest-'));
     const console = await SerialConsole.listen(path.join(dir, 'console'), origin?.console);
     const host = {
       console: console.path,

@@ -1,0 +1,53 @@
+import type { ReadableGuest } from '../lib/guest/guest.ts';
+import { PageSet } from '../lib/memory/page-set.ts';
+import type { RoundResult } from '../lib/precopy/loop.ts';
+import { Rounds, type RoundsOptions } from './rounds.ts';
+
+/** Rounds over a guest whose memory and dirty log can be read at will: the set of pending pages. */
+export class ReadRounds extends Rounds {
+  readonly #guest: ReadableGuest;
+  readonly #pending: PageSet;
+  lastSyncMs = 0;
+
+  constructor(options: RoundsOptions<ReadableGuest>) {
+    super(options);
+    this.#guest = options.guest;
+    this.#pending = new PageSet(options.layout.pfnEnd);
+    this.#pending.addAll(options.layout);
+  }
+
+  begin(): Promise<void> {
+    return this.#guest.startDirtyLog();
+  }
+
+  async sync(): Promise<number> {
+    const started = performance.now();
+    await this.#guest.syncDirtyLog(this.#pending);
+    this.lastSyncMs = performance.now() - started;
+    return this.#pending.count();
+  }
+
+  send(round: number): Promise<RoundResult> {
+    return this.#pass(round, false);
+  }
+
+  async sendLast(): Promise<void> {
+    await this.#pass(this.round + 1, true);
+  }
+
+  interrupt(): void {
+    this.pool.interrupt();
+  }
+
+  end(): Promise<void> {
+    return this.#guest.stopDirtyLog();
+  }
+
+  async #pass(round: number, stopAndCopy: boolean): Promise<RoundResult> {
+    this.roundBegins(round, this.#pending.count());
+    await this.announce(round, stopAndCopy, this.#pending);
+    const cutShort = await this.pool.sendRound(round, this.#pending);
+    this.control.send('RoundEnd', { round, cutShort });
+    return { cutShort };
+  }
+}

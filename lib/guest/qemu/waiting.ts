@@ -1,0 +1,93 @@
+import { readlinkSync, statSync } from 'node:fs';
+import { GodwitError } from '../../errors.ts';
+import type { GuestDefinition } from './definition.ts';
+import { type StartedQemu, startQemu } from './process.ts';
+import { processBehind } from './process-identity.ts';
+import { ProcessLog } from './process-log.ts';
+import { QmpClient } from './qmp.ts';
+
+/** Lines of an attached QEMU's output in an error, as of one that was started here. */
+const WORDS = 4;
+
+/**
+ * What the destination has to have on, where QEMU knows it: the return path to hear how it went,
+ * events, and disk images that it opens only when the guest is resumed, so that the source can have
+ * them back until then. Everything else changes the stream or what is done with it and is off.
+ */
+const NEEDED = ['return-path', 'events', 'late-block-activate'];
+
+/** A QEMU that waits for a guest. */
+export interface WaitingQemu extends StartedQemu {
+  /** It was not started for this migration. */
+  readonly attached: boolean;
+}
+
+/**
+ * Starts the command of a definition, or takes the QEMU that waits already where there is none.
+ * @param ramSizes bytes of each RAM block by its name
+ * @throws GodwitError as `startQemu`; hypervisor-failed, guest-exists when no QEMU waits
+ */
+export async function waitingQemu(
+  definition: GuestDefinition,
+  ramSizes: ReadonlyMap<string, number>,
+  logFile: string,
+): Promise<WaitingQemu> {
+  if (definition.command === undefined) return attachWaiting(definition);
+  return { ...(await startQemu({ definition, ramSizes, logFile })), attached: false };
+}
+
+/**
+ * Prepares it for a guest that is not to run until it is resumed.
+ * @throws GodwitError hypervisor-failed
+ */
+export async function setCapabilities(qmp: QmpClient): Promise<void> {
+  const known = await qmp.execute<{ capability: string; state: boolean }[]>(
+    'query-migrate-capabilities',
+  );
+  const capabilities = known
+    .map(({ capability, state }) => ({ capability, is: state, state: NEEDED.includes(capability) }))
+    .filter(({ is, state }) => is !== state)
+    .map(({ capability, state }) => ({ capability, state }));
+  await qmp.execute('migrate-set-capabilities', { capabilities });
+}
+
+async function attachWaiting(definition: GuestDefinition): Promise<WaitingQemu> {
+  const { name, file, qmp: path } = definition;
+  const qmp = await QmpClient.connect(path).catch((cause: Error) => {
+    const text = `no QEMU waits for guest ${name}, and ${file} has no "command" to start one: ${cause.message}`;
+    throw new GodwitError('hypervisor-failed', text, { cause });
+  });
+  try {
+    return await identified(definition, qmp);
+  } catch (error) {
+    qmp.close();
+    throw error;
+  }
+}
+
+async function identified({ name, qmp: path }: GuestDefinition, qmp: QmpClient) {
+  const { status } = await qmp.execute<{ status: string }>('query-status');
+  if (status !== 'inmigrate') {
+    const text = `guest ${name} is here already: the QEMU that serves ${path} is ${status}; one that waits has -incoming defer`;
+    throw new GodwitError('guest-exists', text);
+  }
+  await qmp.execute('stop'); // as if it had been started with -S
+  const identity = processBehind(path);
+  if (identity === undefined)
+    throw new GodwitError('hypervisor-failed', `cannot find the process that serves ${path}`);
+  const log = outputOf(identity.pid);
+  return { ...identity, qmp, attached: true, lastWords: () => log?.lastWords(WORDS) ?? '' };
+}
+
+/** Where a process that someone else has started prints to, if that is a file. */
+function outputOf(pid: number): ProcessLog | undefined {
+  try {
+    const file = readlinkSync(`/proc/${pid}/fd/2`);
+    if (!statSync(file).isFile()) return undefined;
+    const log = new ProcessLog(file);
+    log.close();
+    return log;
+  } catch {
+    return undefined;
+  }
+}
