@@ -18,6 +18,7 @@ test('root uses the places of the system', () => {
     socket: '/run/godwit/agent-send.sock',
     stateDir: '/var/lib/godwit/agent-send',
     guestDir: '/run/godwit/guests',
+    definitions: '/etc/godwit/guests.d',
   });
 });
 
@@ -27,14 +28,17 @@ test('anybody else uses their own', () => {
     socket: '/run/user/1000/godwit/agent-recv.sock',
     stateDir: '/home/ann/.local/state/godwit/agent-recv',
     guestDir: '/run/user/1000/godwit/guests-received',
+    definitions: '/home/ann/.config/godwit/guests.d',
   });
   as(1000, { HOME: '/home/ann' });
   expect(defaultPaths('agent-recv').socket).toBe('/tmp/godwit-1000/agent-recv.sock');
 });
 
-test('on one host the two agents share nothing', () => {
+test('on one host the two agents share what the operator says about guests, and nothing else', () => {
   as(0);
-  const [send, recv] = [defaultPaths('agent-send'), defaultPaths('agent-recv')];
+  const { definitions, ...send } = defaultPaths('agent-send');
+  const { definitions: same, ...recv } = defaultPaths('agent-recv');
+  expect(same).toBe(definitions);
   expect(new Set([...Object.values(send), ...Object.values(recv)]).size).toBe(6);
 });
 
