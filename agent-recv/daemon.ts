@@ -8,7 +8,7 @@ import { ControlServer } from '../lib/control/server.ts';
 import type { Daemon } from '../lib/control/signals.ts';
 import { takeActivatedSocket } from '../lib/control/socket-activation.ts';
 import { asGodwitError, GodwitError } from '../lib/errors.ts';
-import type { DestinationGuest, GuestDescription } from '../lib/guest/guest.ts';
+import type { DestinationGuest, GuestDescription, Moment } from '../lib/guest/guest.ts';
 import { DESTINATION_STATES } from '../lib/handover/destination-machine.ts';
 import { Journal, type JournalEntry } from '../lib/journal/journal.ts';
 import { formatSize } from '../lib/units.ts';
@@ -77,12 +77,20 @@ export class RecvDaemon extends Agent<ReceiveSession | RecoveredArrival> {
     const arrival = new RecoveredArrival(entry, {
       journal: this.#journal,
       attach: (name, handle) => this.#guests.attach(entry.hypervisor, name, handle),
+      hook: (moment, migration) => this.#hook(moment, migration),
       onChange: (changed) => this.#changed(changed),
       log: (level, text, { id, guestName }) => log(level, text, `${id} ${guestName}`),
     });
     this.#open.set(arrival.id, arrival);
     this.registry.add(arrival);
     arrival.restart().catch((error) => log('error', asGodwitError(error).message, arrival.id));
+  }
+
+  #hook(
+    moment: Moment,
+    { guestName: guest, id: migration, peer }: ReceiveSession | RecoveredArrival,
+  ): Promise<void> {
+    return this.#guests.hook(moment, { guest, migration, side: 'destination', peer });
   }
 
   #changed(migration: ReceiveSession | RecoveredArrival): void {
@@ -178,6 +186,7 @@ export class RecvDaemon extends Agent<ReceiveSession | RecoveredArrival> {
       reconnectTimeoutMs,
       journal: this.#journal,
       attach: (name, handle) => this.#guests.attach(offer.hypervisor, name, handle),
+      hook: (moment, migration) => this.#hook(moment, migration),
       startGuest: (description, bytes) => this.#startGuest(session, description, bytes),
       onChange: (changed) => this.#changed(changed),
       log: (level, text) => log(level, text, session.id),

@@ -1,10 +1,11 @@
 import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
 import { GodwitError } from '../lib/errors.ts';
-import type { DestinationGuest, GuestCopy, GuestDescription } from '../lib/guest/guest.ts';
-import { attachQemu } from '../lib/guest/qemu/copy.ts';
+import type { DestinationGuest, GuestCopy, GuestDescription, Moment } from '../lib/guest/guest.ts';
+import { attachQemu, attachWaiting } from '../lib/guest/qemu/copy.ts';
 import { loadDefinition } from '../lib/guest/qemu/definition.ts';
 import { startQemuDestination } from '../lib/guest/qemu/destination.ts';
+import { type HookContext, runHookOf } from '../lib/guest/qemu/hooks.ts';
 import { attachSimulated } from '../lib/guest/simulated/copy.ts';
 import { startSimulatedDestination } from '../lib/guest/simulated/destination.ts';
 
@@ -51,8 +52,16 @@ export class Guests {
     }
   }
 
+  /** Runs what the operator wants done at that moment. @throws GodwitError hook-failed, definition-invalid */
+  hook(moment: Moment, context: HookContext): Promise<void> {
+    return runHookOf(this.#places, moment, context);
+  }
+
   /** The guest that had that handle; undefined when it is gone. */
-  attach(hypervisor: string, name: string, handle: string): Promise<GuestCopy | undefined> {
+  async attach(hypervisor: string, name: string, handle: string): Promise<GuestCopy | undefined> {
+    const { definitions, ramDir } = this.#places;
+    if (hypervisor === 'qemu' && handle === '')
+      return attachWaiting(loadDefinition(definitions, name, [ramDir]));
     if (hypervisor === 'qemu') return attachQemu(handle);
     return attachSimulated(this.#places.guestDir, name, handle);
   }

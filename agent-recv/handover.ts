@@ -127,6 +127,7 @@ export class DestinationHandover extends Handover<
       await copy.resume();
       this.#resumeMs = performance.now() - started;
       log('info', 'the guest runs here');
+      this.happened('postResume');
     } catch (thrown) {
       const error = asGodwitError(thrown);
       if (start.name !== 'running') this.tell({ type: 'resume-failed', error });

@@ -1,6 +1,6 @@
 import { bareView, type MigrationView } from '../lib/control/view.ts';
 import { type ErrorCode, GodwitError } from '../lib/errors.ts';
-import type { GuestCopy } from '../lib/guest/guest.ts';
+import type { GuestCopy, Moment } from '../lib/guest/guest.ts';
 import type { DestinationStateName } from '../lib/handover/destination-machine.ts';
 import type { Journal, JournalEntry } from '../lib/journal/journal.ts';
 import type { Outcome } from '../lib/report/records.ts';
@@ -10,6 +10,7 @@ import { DestinationHandover } from './handover.ts';
 export interface RecoveredContext {
   readonly journal: Journal;
   readonly attach: (name: string, handle: string) => Promise<GuestCopy | undefined>;
+  readonly hook: (moment: Moment, arrival: RecoveredArrival) => Promise<void>;
   readonly onChange: (arrival: RecoveredArrival) => void;
   readonly log: (level: 'info' | 'warn' | 'error', text: string, arrival: RecoveredArrival) => void;
 }
@@ -46,6 +47,7 @@ export class RecoveredArrival {
         this.#guest ??= await context.attach(entry.guest, entry.handle);
         return this.#guest;
       },
+      hook: (moment) => context.hook(moment, this),
       onReport: (moved, error) => {
         this.#outcome = moved ? 'completed' : 'failed';
         this.#error = error;

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import type { MigrationView, Phase } from '../lib/control/view.ts';
 import { asGodwitError, GodwitError } from '../lib/errors.ts';
-import type { DestinationGuest, GuestCopy, GuestDescription } from '../lib/guest/guest.ts';
+import type { DestinationGuest, GuestCopy, GuestDescription, Moment } from '../lib/guest/guest.ts';
 import { startDestination } from '../lib/handover/destination-machine.ts';
 import type { Journal } from '../lib/journal/journal.ts';
 import { type GuestLayout, PAGE_SIZE } from '../lib/memory/guest-layout.ts';
@@ -32,6 +32,8 @@ export interface ReceiveContext {
   readonly reconnectTimeoutMs: number;
   /** The guest by the handle that it had, once the session has let go of it. */
   readonly attach: (name: string, handle: string) => Promise<GuestCopy | undefined>;
+  /** What the operator wants done at that moment. */
+  readonly hook: (moment: Moment, session: ReceiveSession) => Promise<void>;
   /**
    * A destination guest with memory for the description, paused.
    * @throws GodwitError memory-insufficient, guest-exists, ram-file-failed, hypervisor-failed
@@ -333,6 +335,7 @@ export class ReceiveSession {
         this.#again ??= await attach(this.guestName, guest.handle);
         return this.#again;
       },
+      hook: (moment) => this.#context.hook(moment, this),
       preparedIn: () => this.#timings,
       onReport: (moved, error) => this.#report(moved, error),
       onSuspension: ({ ms, clock }) => {

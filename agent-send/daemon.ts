@@ -1,4 +1,5 @@
 import fs from 'node:fs';
+import { formatAddress } from '../lib/control/address.ts';
 import { Agent } from '../lib/control/agent.ts';
 import type { SenderBackend } from '../lib/control/backend.ts';
 import { log } from '../lib/control/log.ts';
@@ -10,7 +11,7 @@ import type {
   MigrationView,
 } from '../lib/control/view.ts';
 import { asGodwitError, GodwitError } from '../lib/errors.ts';
-import type { SourceGuest } from '../lib/guest/guest.ts';
+import type { Moment, SourceGuest } from '../lib/guest/guest.ts';
 import { SOURCE_STATES } from '../lib/handover/source-machine.ts';
 import { Journal, type JournalEntry } from '../lib/journal/journal.ts';
 import { LedgerWriter, ledgerFile } from '../lib/report/ledger.ts';
@@ -50,12 +51,17 @@ export class SendDaemon extends Agent<SendSession | RecoveredMigration> implemen
     const migration = new RecoveredMigration(entry, {
       journal: this.#journal,
       attach: (name, handle) => this.#guests.attach(entry.hypervisor, name, handle),
+      hook: (moment, { id }) => this.#hook(moment, entry.guest, id, entry.peer),
       ledgerFile: (id) => ledgerFile(this.#options.stateDir, id),
       onChange: (changed) => this.registry.changed(changed),
       log: (level, text, { id, guestName }) => log(level, text, `${id} ${guestName}`),
     });
     this.registry.add(migration);
     this.#inBackground(this.#finishRecovery(migration));
+  }
+
+  #hook(moment: Moment, guest: string, migration: string, peer: string): Promise<void> {
+    return this.#guests.hook(moment, { guest, migration, side: 'source', peer });
   }
 
   async #finishRecovery(migration: RecoveredMigration): Promise<void> {
@@ -142,6 +148,8 @@ export class SendDaemon extends Agent<SendSession | RecoveredMigration> implemen
         security: this.#options.security,
         journal: this.#journal,
         attach: (name, handle) => this.#guests.attach(guest.description.hypervisor, name, handle),
+        hook: (moment, { id, host, port }) =>
+          this.#hook(moment, request.guest, id, formatAddress(host, port)),
         settle: (session) => this.#settle(session),
         ledger: (id) =>
           new LedgerWriter(ledgerFile(stateDir, id), (error) => log('warn', error.message, id)),

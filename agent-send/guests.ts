@@ -1,6 +1,6 @@
 import type { GuestView } from '../lib/control/view.ts';
 import { asGodwitError } from '../lib/errors.ts';
-import type { GuestCopy, SourceGuest } from '../lib/guest/guest.ts';
+import type { GuestCopy, Moment, SourceGuest } from '../lib/guest/guest.ts';
 import { attachQemu } from '../lib/guest/qemu/copy.ts';
 import {
   type BrokenDefinition,
@@ -9,6 +9,7 @@ import {
   listDefinitions,
   loadDefinition,
 } from '../lib/guest/qemu/definition.ts';
+import { type HookContext, runHookOf } from '../lib/guest/qemu/hooks.ts';
 import { QmpClient } from '../lib/guest/qemu/qmp.ts';
 import { connectQemuSource } from '../lib/guest/qemu/source.ts';
 import { attachSimulated } from '../lib/guest/simulated/copy.ts';
@@ -40,6 +41,11 @@ export class Guests {
     const { definitions, ramDir, guestDir } = this.#places;
     if (!hasDefinition(definitions, name)) return connectSimulatedSource(guestDir, name);
     return connectQemuSource(loadDefinition(definitions, name, [ramDir]));
+  }
+
+  /** Runs what the operator wants done at that moment. @throws GodwitError hook-failed, definition-invalid */
+  hook(moment: Moment, context: HookContext): Promise<void> {
+    return runHookOf(this.#places, moment, context);
   }
 
   /** The guest that had that handle; undefined when it is gone. */

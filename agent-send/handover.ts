@@ -10,7 +10,7 @@ import {
 import type { Received } from '../lib/wire/channel.ts';
 
 export interface SourceHandoverOptions extends HandoverOptions<SourceStateName> {
-  /** Just before the guest is told to stand. */
+  /** The guest stops, or has just done so. */
   readonly onSuspend?: () => void;
   /** The guest runs here again. */
   readonly onResume?: () => void;
@@ -74,15 +74,16 @@ export class SourceHandover extends Handover<SourceStateName, SourceEvent, Sourc
     const { guest, onSuspend, onResume, onReport } = this.#options;
     switch (effect.type) {
       case 'suspend-guest':
-        onSuspend?.();
-        return (await guest())?.suspend();
+        return (await guest())?.suspend(onSuspend);
       case 'resume-guest':
         await this.#resume();
+        this.happened('postResume');
         return onResume?.();
       case 'seal-guest':
         return this.#seal(effect.epoch);
       case 'release-guest':
-        return (await guest())?.destroy();
+        await (await guest())?.destroy();
+        return this.happened('postRelease');
       case 'send-commit':
         return this.#commit(effect.epoch);
       case 'send-released':

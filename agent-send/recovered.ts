@@ -1,7 +1,7 @@
 import { parseAddress } from '../lib/control/address.ts';
 import { bareView, type MigrationView } from '../lib/control/view.ts';
 import { asGodwitError, type ErrorCode, GodwitError } from '../lib/errors.ts';
-import type { GuestCopy } from '../lib/guest/guest.ts';
+import type { GuestCopy, Moment } from '../lib/guest/guest.ts';
 import type { SourceStateName } from '../lib/handover/source-machine.ts';
 import type { Journal, JournalEntry } from '../lib/journal/journal.ts';
 import { endInterrupted } from '../lib/report/ledger.ts';
@@ -11,6 +11,7 @@ import { SourceHandover } from './handover.ts';
 export interface RecoveredContext {
   readonly journal: Journal;
   readonly attach: (name: string, handle: string) => Promise<GuestCopy | undefined>;
+  readonly hook: (moment: Moment, migration: RecoveredMigration) => Promise<void>;
   readonly ledgerFile: (id: string) => string;
   readonly onChange: (migration: RecoveredMigration) => void;
   readonly log: (
@@ -55,6 +56,7 @@ export class RecoveredMigration {
         this.#guest ??= await context.attach(entry.guest, entry.handle);
         return this.#guest;
       },
+      hook: (moment) => context.hook(moment, this),
       onReport: (moved, error) => this.#report(moved, error),
       onChange: () => context.onChange(this),
       log: (level, text) => context.log(level, text, this),

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { formatAddress } from '../lib/control/address.ts';
 import type { LimitsPatch, MigrationRequest, MigrationView, Phase } from '../lib/control/view.ts';
 import { asGodwitError, GodwitError } from '../lib/errors.ts';
-import type { GuestCopy, SourceGuest } from '../lib/guest/guest.ts';
+import type { GuestCopy, Moment, SourceGuest } from '../lib/guest/guest.ts';
 import { startSource } from '../lib/handover/source-machine.ts';
 import type { Journal } from '../lib/journal/journal.ts';
 import { CHUNK_SIZE, GuestLayout, PAGE_SIZE } from '../lib/memory/guest-layout.ts';
@@ -51,6 +51,8 @@ export interface SessionContext {
   readonly journal: Journal;
   /** The guest by the handle that it had, once the session has let go of it. */
   readonly attach: (name: string, handle: string) => Promise<GuestCopy | undefined>;
+  /** What the operator wants done at that moment. */
+  readonly hook: (moment: Moment, session: SendSession) => Promise<void>;
   /** Finishes the handover on connections of its own; resolves when nothing is open any more. */
   readonly settle: (session: SendSession) => Promise<void>;
   readonly ledger: (id: string) => LedgerWriter;
@@ -324,6 +326,7 @@ export class SendSession {
   /** Suspends the guest and sends the rest; resolves when the destination is prepared. */
   async #stopAndCopy(decision: PrecopyResult): Promise<void> {
     await this.#or(this.#control!.ready()); // nobody is suspended for a connection that is not there
+    await this.#or(this.#context.hook('preSuspend', this));
     this.#tracker.enter('stop-and-copy');
     this.#log('info', `stop-and-copy: ${decision.verdict.reason}`);
     const limitMs = enforcedSuspendMs(this.steering.limits);
@@ -412,6 +415,7 @@ export class SendSession {
         this.#again ??= await attach(this.request.guest, handle);
         return this.#again;
       },
+      hook: (moment) => this.#context.hook(moment, this),
       onSuspend: () => this.#startSuspension(),
       onResume: () => this.#suspension?.end(),
       late: () => (this.#suspension?.late ? this.#missed() : undefined),

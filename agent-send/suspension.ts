@@ -27,7 +27,7 @@ export class Suspension {
   #endedMs: number | undefined;
 
   /**
-   * Starts now, which is just before the guest is told to stand. `onDeadline` is called when commit
+   * Starts now, when the guest stops. `onDeadline` is called when commit
    * was not reached in time; no limit, no deadline.
    */
   constructor(limitMs: number | undefined, roundTripMs: number, onDeadline: () => void) {

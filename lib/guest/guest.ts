@@ -27,6 +27,9 @@ export interface GuestSuspension {
   readonly clock: 'monotonic' | 'realtime';
 }
 
+/** Moments of a migration at which a command of the operator's own may run. */
+export type Moment = 'preSuspend' | 'postResume' | 'postRelease';
+
 /**
  * One side's copy of a guest: what the handover does to it, also after the agent was restarted.
  * Methods reject with a GodwitError (`hypervisor-failed`, `guest-died`).
@@ -34,8 +37,11 @@ export interface GuestSuspension {
 export interface GuestCopy {
   /** Finds the copy again after a restart of the agent; opaque, see `attach`. */
   readonly handle: string;
-  /** Resolves when no vCPU executes and no write is outstanding; harmless when none does. */
-  suspend(): Promise<void>;
+  /**
+   * Resolves when no vCPU executes and no write is outstanding; harmless when none does. Calls
+   * `onStop` when the guest stops: just before, or as soon as it is known.
+   */
+  suspend(onStop?: () => void): Promise<void>;
   /**
    * From here on the suspended copy stays so until `resume`, even when this agent dies: a hypervisor
    * that undoes a broken migration by itself is told that this one is through.

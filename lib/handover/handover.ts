@@ -1,5 +1,5 @@
 import { asGodwitError, GodwitError } from '../errors.ts';
-import type { GuestCopy } from '../guest/guest.ts';
+import type { GuestCopy, Moment } from '../guest/guest.ts';
 import type { Journal } from '../journal/journal.ts';
 import type { Channel } from '../wire/channel.ts';
 import type { Link } from '../wire/link.ts';
@@ -17,6 +17,8 @@ export interface HandoverOptions<Name extends string> {
   readonly journal: Journal;
   /** The copy of the guest here; undefined when it is gone. */
   readonly guest: () => Promise<GuestCopy | undefined>;
+  /** What the operator wants done at that moment. */
+  readonly hook?: (moment: Moment) => Promise<void>;
   /** How the migration went is known. */
   readonly onReport: (moved: boolean, error: GodwitError | undefined) => void;
   /** The journal has the next state. */
@@ -103,6 +105,13 @@ export abstract class Handover<
     } catch (thrown) {
       this.#options.log('warn', asGodwitError(thrown).message);
     }
+  }
+
+  /** Runs the operator's command for something that has happened; the migration does not wait for it. */
+  protected happened(moment: Moment): void {
+    this.#options.hook?.(moment).catch((thrown) => {
+      this.#options.log('error', asGodwitError(thrown).message);
+    });
   }
 
   /** Ends the connection with a reason. */

@@ -3,6 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { GodwitError } from '../../errors.ts';
 import { formatDuration } from '../../units.ts';
 import type { GuestCopy, GuestSuspension } from '../guest.ts';
+import type { GuestDefinition } from './definition.ts';
 import { endQemu } from './process.ts';
 import { isAlive, type ProcessIdentity, processBehind } from './process-identity.ts';
 import { QmpClient } from './qmp.ts';
@@ -41,7 +42,8 @@ export class QemuCopy implements GuestCopy {
     return JSON.stringify({ kind: 'qemu', qmp, pid, startTime, staging, ram });
   }
 
-  async suspend(): Promise<void> {
+  async suspend(onStop?: () => void): Promise<void> {
+    onStop?.();
     await this.qmp.execute('stop');
   }
 
@@ -104,6 +106,22 @@ export async function attachQemu(handle: string): Promise<QemuCopy | undefined> 
   // Another QEMU that has come since may have its memory in files of the same name.
   const ram = processBehind(remains.qmp) === undefined ? remains.ram : [];
   removeFiles({ ...remains, ram });
+  return undefined;
+}
+
+/**
+ * A copy that an agent was making room for when it died, before it had a handle: only a QEMU of this
+ * definition that still waits for a guest can be it.
+ */
+export async function attachWaiting(definition: GuestDefinition): Promise<QemuCopy | undefined> {
+  const { qmp: path, ram } = definition;
+  const process = processBehind(path);
+  if (process === undefined) return undefined;
+  const qmp = await QmpClient.connect(path);
+  const { status } = await qmp.execute<{ status: string }>('query-status');
+  if (status === 'inmigrate')
+    return new QemuCopy(qmp, { ...process, qmp: path, ram: ram.map(({ file }) => file) });
+  qmp.close();
   return undefined;
 }
 

@@ -2,7 +2,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { GodwitError } from '../../errors.ts';
 import { parseDuration, parseSize } from '../../units.ts';
-import { GUEST_NAME_RULE, isGuestName } from '../guest.ts';
+import { GUEST_NAME_RULE, isGuestName, type Moment } from '../guest.ts';
 import { Field, type Refuse } from './definition-fields.ts';
 import { type RamEntry, readRam } from './definition-ram.ts';
 import { readTrusted, requireTrusted } from './trusted-file.ts';
@@ -25,8 +25,7 @@ export interface Hook {
   readonly limitMs: number;
 }
 
-const HOOK_NAMES = ['preSuspend', 'postResume', 'postRelease'] as const;
-export type HookName = (typeof HOOK_NAMES)[number];
+const MOMENTS = ['preSuspend', 'postResume', 'postRelease'] as const satisfies Moment[];
 
 /** What an operator says about a QEMU guest on one host; the same format on both sides. */
 export interface GuestDefinition {
@@ -40,7 +39,7 @@ export interface GuestDefinition {
   readonly command?: readonly string[];
   /** Empty when memory travels in QEMU's stream. */
   readonly ram: readonly RamFile[];
-  readonly hooks: Readonly<Partial<Record<HookName, Hook>>>;
+  readonly hooks: Readonly<Partial<Record<Moment, Hook>>>;
   /** `memory`: bytes of guest memory that may arrive. */
   readonly limits: { readonly memory?: number };
 }
@@ -181,10 +180,10 @@ function mentions(command: readonly string[], file: string): boolean {
   });
 }
 
-function readHooks(hooks: Field): Partial<Record<HookName, Hook>> {
+function readHooks(hooks: Field): Partial<Record<Moment, Hook>> {
   if (!hooks.present) return {};
-  const fields = hooks.members(...HOOK_NAMES);
-  const given = HOOK_NAMES.filter((name) => fields[name].present);
+  const fields = hooks.members(...MOMENTS);
+  const given = MOMENTS.filter((name) => fields[name].present);
   return Object.fromEntries(given.map((name) => [name, readHook(fields[name])]));
 }
 

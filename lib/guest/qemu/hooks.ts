@@ -5,7 +5,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { GodwitError } from '../../errors.ts';
 import { formatDuration } from '../../units.ts';
-import type { Hook, HookName } from './definition.ts';
+import type { Moment } from '../guest.ts';
+import { type Hook, hasDefinition, loadDefinition } from './definition.ts';
 import { ProcessLog } from './process-log.ts';
 
 /** What a hook is told about, in variables of its environment. */
@@ -18,12 +19,26 @@ export interface HookContext {
 }
 
 /**
+ * Runs what the guest's definition wants done at that moment; without a definition that is nothing.
+ * @throws GodwitError as `loadDefinition` and `runHook`
+ */
+export async function runHookOf(
+  { definitions, ramDir }: { readonly definitions: string; readonly ramDir: string },
+  moment: Moment,
+  context: HookContext,
+): Promise<void> {
+  if (!hasDefinition(definitions, context.guest)) return;
+  const hook = loadDefinition(definitions, context.guest, [ramDir]).hooks[moment];
+  if (hook) await runHook(moment, hook, context);
+}
+
+/**
  * Runs an operator's command and waits for its end. It has no stdin and no shell; its stdout is
  * dropped; it and its children are killed at its time limit.
  * @throws GodwitError hook-failed with the last line of its stderr: it cannot be started, took too
  *   long, or did not exit with 0
  */
-export async function runHook(name: HookName, hook: Hook, context: HookContext): Promise<void> {
+export async function runHook(name: Moment, hook: Hook, context: HookContext): Promise<void> {
   const complaint = await run(hook, context).catch(
     (error: Error) => `cannot be started: ${error.message}`,
   );

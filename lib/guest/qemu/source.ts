@@ -159,7 +159,7 @@ class QemuSource extends QemuCopy implements PushingGuest {
   }
 
   /** QEMU sends what is left and waits with the rest of its life for our word. */
-  override async suspend(): Promise<void> {
+  override async suspend(onStop?: () => void): Promise<void> {
     this.#toldToStop = true;
     await this.#migration.force();
     if (this.#migration.canHold) await this.#ingest.request('allowSwitchover', undefined);
@@ -169,6 +169,7 @@ class QemuSource extends QemuCopy implements PushingGuest {
       );
     const timer = setTimeout(late, STOP_LIMIT_MS);
     await this.#stopped.promise.finally(() => clearTimeout(timer));
+    onStop?.();
   }
 
   async saveDeviceState(): Promise<Uint8Array> {

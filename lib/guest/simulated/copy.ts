@@ -32,7 +32,8 @@ export class SimulatedCopy implements GuestCopy {
     return this.vmm.memory;
   }
 
-  async suspend(): Promise<void> {
+  async suspend(onStop?: () => void): Promise<void> {
+    onStop?.();
     await this.client.execute('stop');
   }
 
