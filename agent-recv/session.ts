@@ -229,6 +229,7 @@ export class ReceiveSession {
     this.#guest = destination;
     await journal.note(migration, { handle: destination.handle });
     if (!this.cancellable) return;
+    if (this.#offer.verify && destination.placement !== 'direct') throw cannotVerify(guest);
     destination.onDeath((error) => this.#guestDied(asGodwitError(error)));
     this.#pool = new ReceivePool({
       channels: this.#welcome.limits.channels,
@@ -254,7 +255,8 @@ export class ReceiveSession {
     this.#expects = 'rounds';
     const journalMs = journal.appendMs;
     const { secret } = this;
-    this.#link.send('Accept', { dataPorts: ports, secret, verifyRate, journalMs });
+    const { placement } = destination;
+    this.#link.send('Accept', { dataPorts: ports, secret, verifyRate, journalMs, placement });
     this.#enter('precopy');
     this.#log('info', `receiving guest ${guest} from ${this.peer}`);
   }
@@ -282,10 +284,12 @@ export class ReceiveSession {
     this.#expects = 'nothing';
     this.#arrivals!.complete();
     const state = this.#state.whole(this.#hash);
+    // Loading may change memory that is to be read again.
+    if (this.#offer.verify) await this.#prove(channel);
     // The guest stays paused: loading its state before its memory is proven risks nothing.
     const loading = this.#load(state);
     loading.catch(() => {}); // wrong memory is the better explanation
-    await this.#prove(channel);
+    if (!this.#offer.verify) await this.#prove(channel);
     await loading;
     this.#expects = 'handover';
     this.#enter('handover');
@@ -449,4 +453,9 @@ export class ReceiveSession {
       suspension: this.#suspension,
     };
   }
+}
+
+function cannotVerify(guest: string): GodwitError {
+  const text = `--verify reads memory again, and that of guest ${guest} cannot be read here: its definition on this host has no "ram"`;
+  return new GodwitError('definition-invalid', text);
 }

@@ -39,6 +39,11 @@ const CLOSED_TIMEOUT_MS = 5000;
 const STALL_FACTOR = 6;
 /** Peer time limits until a committed migration that gets no answer is told to need a person. */
 const PATIENCE_FACTOR = 4;
+/** Accept's word for how memory is filled, for people. */
+const PLACEMENTS: Readonly<Record<string, string>> = {
+  direct: 'direct placement: pages are written into the memory that the guest will have',
+  stream: "stream placement: pages reach the guest's memory through its hypervisor",
+};
 /** Bytes of device state in one frame. */
 const DEVICE_STATE_PART = 1 << 20;
 
@@ -265,6 +270,7 @@ export class SendSession {
     checkAccept(accept, channels);
     this.#verifyRate = accept.verifyRate;
     this.#peerJournalMs = accept.journalMs;
+    this.#tracker.note(PLACEMENTS[accept.placement] ?? `placement ${accept.placement}`);
     this.#secret = accept.secret;
     await this.#context.journal.note(this.id, { secret: accept.secret });
     const { pagesOf, openRounds } = waysOf(this.#guest, this.#layout, channels);

@@ -114,6 +114,8 @@ export interface Published {
 
 /** What a migration needs of the guest on its destination: a copy that never runs unless resumed. */
 export interface DestinationGuest extends GuestCopy {
+  /** Whether `memory` is the guest's own, or is handed to the hypervisor round by round. */
+  readonly placement: 'direct' | 'stream';
   /** Where the receiver's workers write pages. */
   readonly memory: readonly RegionFile[];
   /**

@@ -43,6 +43,7 @@ export interface Accept {
   readonly secret: Uint8Array;
   readonly verifyRate: number;
   readonly journalMs: number;
+  readonly placement: string;
 }
 
 export interface RoundBegin {

@@ -40,6 +40,7 @@ export const MESSAGES: { [K in KindName]: fc.Arbitrary<Messages[K]> } = {
     secret: bytes,
     verifyRate: double,
     journalMs: double,
+    placement: string,
   }),
   RoundBegin: fc.record({ round: uint32, stopAndCopy: bool, dirtyPages: uint32 }),
   DirtyList: fc.record({ round: uint32, firstPfn: uint32, gapRun: fc.array(uint32) }),

@@ -170,6 +170,7 @@ describe('checkAccept', () => {
     secret: new Uint8Array(16),
     verifyRate: 1e9,
     journalMs: 1,
+    placement: 'direct',
   };
 
   it('takes a port for each channel and a secret', () => {

@@ -104,6 +104,10 @@ class QemuDestination extends QemuCopy implements DestinationGuest {
     super.onDeath((error) => died(error as GodwitError));
   }
 
+  get placement(): 'direct' | 'stream' {
+    return this.#parts.placement.direct.length > 0 ? 'direct' : 'stream';
+  }
+
   /** Has QEMU take the machine and the RAM blocks. */
   async open(): Promise<void> {
     const { socket } = this.#parts;

@@ -38,6 +38,8 @@ export async function startSimulatedDestination(
 }
 
 class SimulatedDestination extends SimulatedCopy implements DestinationGuest {
+  readonly placement = 'direct';
+
   async loadDeviceState(state: Uint8Array): Promise<void> {
     const bytes = Buffer.from(state.buffer, state.byteOffset, state.byteLength);
     await this.client.execute('load-device-state', { state: bytes.toString('base64') });
