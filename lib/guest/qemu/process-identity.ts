@@ -28,22 +28,34 @@ export function isAlive({ pid, startTime }: ProcessIdentity): boolean {
 }
 
 /**
- * The process that listens on a Unix socket: QMP does not tell. Undefined when none or more than one
- * does (a socket file that was replaced), or when it is in another network namespace, or its files
- * may not be looked at.
+ * The process that listens on a Unix socket, in whatever network namespace: QMP does not tell.
+ * Undefined when none or more than one does (a socket file that was replaced), or its files may not
+ * be looked at.
  */
 export function processBehind(socket: string): ProcessIdentity | undefined {
-  const [link, ...others] = listeners(socket);
-  if (link === undefined || others.length > 0) return undefined;
   const pids = readdirSync('/proc').filter((name) => /^\d+$/.test(name));
+  const [link, ...others] = unixTables(pids).flatMap((table) => listeners(table, socket));
+  if (link === undefined || others.length > 0) return undefined;
   const pid = pids.find((candidate) => holds(candidate, link));
   return pid === undefined ? undefined : identify(Number(pid));
 }
 
+/** The sockets of each network namespace that a process is in. */
+function unixTables(pids: readonly string[]): string[] {
+  const namespaces = new Map<string, string>();
+  for (const pid of pids) {
+    const namespace = looked(() => readlinkSync(`/proc/${pid}/ns/net`));
+    if (namespace !== undefined) namespaces.set(namespace, pid);
+  }
+  const tables = [...namespaces.values()].map((pid) =>
+    looked(() => readFileSync(`/proc/${pid}/net/unix`, 'utf8')),
+  );
+  return tables.filter((table) => table !== undefined);
+}
+
 /** Listening sockets of this path, as the descriptors of their processes name them. */
-function listeners(socket: string): string[] {
-  const lines = readFileSync('/proc/net/unix', 'utf8').split('\n');
-  return lines.flatMap((line) => {
+function listeners(table: string, socket: string): string[] {
+  return table.split('\n').flatMap((line) => {
     // Num RefCount Protocol Flags Type St Inode Path; the flag is __SO_ACCEPTCON of linux/net.h
     const [, flags, inode, path] = /^\S+ \S+ \S+ (\S+) \S+ \S+ +(\d+) (.*)$/.exec(line) ?? [];
     const listens = path === socket && (Number.parseInt(flags!, 16) & 0x10000) !== 0;
