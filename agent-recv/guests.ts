@@ -2,7 +2,7 @@ import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
 import { GodwitError } from '../lib/errors.ts';
 import type { DestinationGuest, GuestCopy, GuestDescription, Moment } from '../lib/guest/guest.ts';
-import { attachQemu, attachWaiting } from '../lib/guest/qemu/copy.ts';
+import { attachArriving, attachQemu } from '../lib/guest/qemu/copy.ts';
 import { loadDefinition } from '../lib/guest/qemu/definition.ts';
 import { startQemuDestination } from '../lib/guest/qemu/destination.ts';
 import { type HookContext, runHookOf } from '../lib/guest/qemu/hooks.ts';
@@ -61,7 +61,7 @@ export class Guests {
   async attach(hypervisor: string, name: string, handle: string): Promise<GuestCopy | undefined> {
     const { definitions, ramDir } = this.#places;
     if (hypervisor === 'qemu' && handle === '')
-      return attachWaiting(loadDefinition(definitions, name, [ramDir]));
+      return attachArriving(loadDefinition(definitions, name, [ramDir]));
     if (hypervisor === 'qemu') return attachQemu(handle);
     return attachSimulated(this.#places.guestDir, name, handle);
   }

@@ -21,10 +21,10 @@ import type { Outcome } from '../lib/report/records.ts';
 import type { Received } from '../lib/wire/channel.ts';
 import type { Security } from '../lib/wire/credentials.ts';
 import { checkAccept } from '../lib/wire/handshake.ts';
-import { Link } from '../lib/wire/link.ts';
+import type { Link } from '../lib/wire/link.ts';
 import type { Accept, Closed } from '../lib/wire/messages.ts';
-import { redial } from '../lib/wire/redial.ts';
 
+import { openControlLink } from './control-link.ts';
 import { suspensionCosts } from './costs.ts';
 import { dialControl } from './dial.ts';
 import { SourceHandover } from './handover.ts';
@@ -221,19 +221,25 @@ export class SendSession {
   }
 
   async #connect(): Promise<void> {
-    const dialing = this.#dial();
-    // Given up while connecting: whoever connects late is sent away again.
-    dialing.then(
-      ({ control }) => this.#tracker.phase === 'ended' && control.close(),
-      () => {},
-    );
-    const { control, welcome } = await this.#or(dialing);
-    this.#control = new Link(control, {
+    const opening = openControlLink({
+      dial: () => this.#dial(),
+      migration: this.id,
+      secret: () => this.#secret,
+      reconnectTimeoutMs: this.#context.reconnectTimeoutMs,
+      signal: this.#over.signal,
       onMessage: (received) => this.#receive(received),
       mayRejoin: () => this.#mayRejoin,
-      onLost: (error) => this.#reconnect(error),
+      onLost: (error) => this.#connectionLost(error),
+      onBack: () => this.#connectionBack(),
       onClose: (error) => this.#lost(error),
     });
+    // Given up while connecting: whoever connects late is sent away again.
+    opening.then(
+      ({ link }) => this.#tracker.phase === 'ended' && link.close(),
+      () => {},
+    );
+    const { link, welcome } = await this.#or(opening);
+    this.#control = link;
     this.handover.speakThrough(this.#control);
     this.#tracker.channels = welcome.limits.channels;
     this.#tracker.window = welcome.limits.window;
@@ -495,33 +501,13 @@ export class SendSession {
   }
 
   /** The guest runs on while the connections are made again. */
-  #reconnect(lost: GodwitError): void {
-    this.#log('warn', `the connection was lost: ${lost.message}; connecting again`);
-    this.#tracker.connectionLost(lost);
-    this.#pool!.suspect(lost.message);
-    redial({
-      lost,
-      timeoutMs: this.#context.reconnectTimeoutMs,
-      signal: this.#over.signal,
-      attempt: () => this.#rejoin(),
-    }).catch((error) => this.#control!.giveUp(asGodwitError(error)));
+  #connectionLost(error: GodwitError): void {
+    this.#log('warn', `the connection was lost: ${error.message}; connecting again`);
+    this.#tracker.connectionLost(error);
+    this.#pool!.suspect(error.message);
   }
 
-  async #rejoin(): Promise<void> {
-    const { control } = await this.#dial();
-    const rejoined = Promise.withResolvers<number>();
-    control.serve({
-      onMessage: ({ kind, message }) => {
-        if (kind !== 'Rejoined')
-          throw new GodwitError('bad-message', `the receiver sent ${kind} before Rejoined`);
-        rejoined.resolve(message.received);
-      },
-      onClose: (error) =>
-        rejoined.reject(error ?? new GodwitError('peer-closed', 'the connection was closed')),
-    });
-    const { received } = this.#control!;
-    control.send('Rejoin', { migration: this.id, secret: this.#secret, received });
-    this.#control!.join(control, await rejoined.promise);
+  #connectionBack(): void {
     this.#tracker.connectionBack();
     this.#log('info', 'connected again');
   }

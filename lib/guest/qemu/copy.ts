@@ -102,7 +102,11 @@ export class QemuCopy implements GuestCopy {
  */
 export async function attachQemu(handle: string): Promise<QemuCopy | undefined> {
   const remains = parseHandle(handle);
-  if (isAlive(remains)) return new QemuCopy(await QmpClient.connect(remains.qmp), remains);
+  try {
+    if (isAlive(remains)) return new QemuCopy(await QmpClient.connect(remains.qmp), remains);
+  } catch (error) {
+    if (isAlive(remains)) throw error;
+  }
   // Another QEMU that has come since may have its memory in files of the same name.
   const ram = processBehind(remains.qmp) === undefined ? remains.ram : [];
   removeFiles({ ...remains, ram });
@@ -113,7 +117,7 @@ export async function attachQemu(handle: string): Promise<QemuCopy | undefined> 
  * A copy that an agent was making room for when it died, before it had a handle: only a QEMU of this
  * definition that still waits for a guest can be it.
  */
-export async function attachWaiting(definition: GuestDefinition): Promise<QemuCopy | undefined> {
+export async function attachArriving(definition: GuestDefinition): Promise<QemuCopy | undefined> {
   const { qmp: path, ram } = definition;
   const process = processBehind(path);
   if (process === undefined) return undefined;

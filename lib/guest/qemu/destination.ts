@@ -76,7 +76,8 @@ async function occupy(parts: Parts): Promise<DestinationGuest> {
     await guest.open();
     return guest;
   } catch (error) {
-    if (isOurs) await guest.destroy();
+    if (isOurs)
+      await guest.destroy().catch(() => {}); // what went wrong first is the reason
     else guest.close();
     throw error;
   }

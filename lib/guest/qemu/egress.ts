@@ -1,4 +1,4 @@
-import type { GodwitError } from '../../errors.ts';
+import { GodwitError } from '../../errors.ts';
 import type { RegionFile } from '../../memory/guest-layout.ts';
 import type { PageSet } from '../../memory/page-set.ts';
 import { WorkerLink } from '../../pages/worker-link.ts';
@@ -33,6 +33,7 @@ export type EgressRequests = {
 export class Egress {
   readonly #link: WorkerLink<EgressRequests>;
   #last: Promise<unknown> = Promise.resolve();
+  #stopped = false;
 
   constructor(data: EgressData, onFailure: (error: GodwitError) => void) {
     const entry = new URL('./egress-worker.ts', import.meta.url);
@@ -56,13 +57,17 @@ export class Egress {
     return this.#inOrder(() => this.#link.request('finish', { beforeEnd, tail }));
   }
 
-  /** Ends the thread and closes the stream. */
+  /** Ends the thread and closes the stream; what was asked and is not done is rejected. */
   stop(): Promise<void> {
+    this.#stopped = true;
     return this.#link.stop();
   }
 
   #inOrder<T>(step: () => Promise<T>): Promise<T> {
-    const done = this.#last.then(step);
+    const done = this.#last.then(() => {
+      if (!this.#stopped) return step();
+      throw new GodwitError('cancelled', 'the stream to QEMU was given up');
+    });
     this.#last = done.catch(() => {});
     return done;
   }

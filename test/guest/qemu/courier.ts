@@ -76,6 +76,10 @@ export class Courier {
     return this.#tail.complete;
   }
 
+  get pfnEnd(): number {
+    return this.#layout.pfnEnd;
+  }
+
   get state(): Buffer {
     assert(this.#ramEnded);
     return encodeState({ beforeEnd: this.#parser.beforeEnd, tail: this.#tail.bytes() });
