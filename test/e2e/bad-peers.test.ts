@@ -211,11 +211,12 @@ describe('a host without room', () => {
       await hosts.boot({ memory: '128MiB' });
       expect(await hosts.migrate()).toMatchObject({ exit: 1, code: 'memory-insufficient' });
       await hosts.boot({ name: 'vm2', memory: '64MiB', content: 'random=100' });
-      const begun = ['migrate', 'vm2', hosts.target, '--detach', '--bandwidth', '8MB/s'];
+      const begun = ['migrate', 'vm2', hosts.target, '--detach', '--bandwidth', '2MB/s'];
       const id = (await hosts.run(begun)).stdout.trim();
       await until(async () => (await hosts.view(id)).round === 1, 'the first round runs');
       // Somebody else takes the rest.
-      fs.writeFileSync(path.join(ram, 'hog'), Buffer.alloc(60 << 20));
+      const takeRest = () => fs.writeFileSync(path.join(ram, 'hog'), Buffer.alloc(80 << 20));
+      expect(takeRest).toThrow(/ENOSPC/);
       const view = await hosts.ended(id);
       fs.rmSync(path.join(ram, 'hog'));
       expect(view).toMatchObject({ outcome: 'failed', code: 'ram-file-failed' });

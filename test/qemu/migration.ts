@@ -102,6 +102,14 @@ export class QemuMigration {
   }
 }
 
+export async function setCapability(
+  qmp: QmpClient,
+  capability: string,
+  state: boolean,
+): Promise<void> {
+  await qmp.execute('migrate-set-capabilities', { capabilities: [{ capability, state }] });
+}
+
 /** Ends the QEMU of that monitor, if there is one. */
 export async function endQemu(monitor: string): Promise<void> {
   const qmp = await QmpClient.connect(monitor).catch(() => undefined);

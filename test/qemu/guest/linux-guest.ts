@@ -1,6 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import fs from 'node:fs';
 import { QmpClient } from '../../../lib/guest/qemu/qmp.ts';
 import { until } from '../../e2e/hosts.ts';
 import { GuestSite, type SiteOptions } from './guest-site.ts';
@@ -64,8 +63,14 @@ export class LinuxGuest {
   async #connect(): Promise<void> {
     const { testMonitor } = this.site.host;
     try {
-      await until(() => fs.existsSync(testMonitor) || !this.alive, 'QEMU opens its monitor');
-      this.qmp = await QmpClient.connect(testMonitor);
+      await until(async () => {
+        // A socket is there a moment before QEMU listens on it.
+        const qmp = await QmpClient.connect(testMonitor).catch((error) => {
+          if (!this.alive) throw error;
+        });
+        if (qmp) this.qmp = qmp;
+        return qmp !== undefined;
+      }, 'QEMU opens its monitor');
     } catch (error) {
       await this.end();
       throw new Error(`QEMU did not start: ${this.log}`, { cause: error });
