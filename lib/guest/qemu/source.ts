@@ -93,7 +93,8 @@ class QemuSource extends QemuCopy implements PushingGuest {
   readonly #stopped = Promise.withResolvers<void>();
   readonly #pfnEnd: number;
   #pass = { number: 1, dirtyPages: 0 };
-  /** The pass that is being asked about, and what to call when it is known. */
+  /** QEMU's last word about passes; how many pages it has is being asked. */
+  #latestPass = 1;
   #asking = false;
   #passListener: (() => void) | undefined;
   #deathListener: ((error: Error) => void) | undefined;
@@ -220,11 +221,12 @@ class QemuSource extends QemuCopy implements PushingGuest {
 
   /** Passes of an idle guest come faster than anybody could ask about them. */
   async #passBegins(number: number): Promise<void> {
+    this.#latestPass = number;
     if (this.#asking) return;
     this.#asking = true;
     try {
       const dirtyPages = await this.pendingPages();
-      this.#pass = { number: Math.max(number, this.#pass.number), dirtyPages };
+      this.#pass = { number: this.#latestPass, dirtyPages };
       this.#passListener?.();
     } catch {
       // QEMU is gone, which is told elsewhere
