@@ -13,19 +13,14 @@ export class Arrivals {
   readonly #layout: GuestLayout;
   readonly #pool: ReceivePool;
   readonly #owed: PageSet;
-  readonly #onRound: ((pages: PageSet) => void) | undefined;
-  /** Pages of the open round; kept only when somebody wants to know them. */
-  #listed: PageSet | undefined;
   /** The round between its RoundBegin and its RoundEnd. */
   #open: RoundBegin | undefined;
   #round = 0;
   #roundPages = 0;
   #last = false;
 
-  /** @param onRound called with the pages that have arrived in a round, when it has ended */
-  constructor(layout: GuestLayout, pool: ReceivePool, onRound?: (pages: PageSet) => void) {
+  constructor(layout: GuestLayout, pool: ReceivePool) {
     this.#layout = layout;
-    this.#onRound = onRound;
     this.#pool = pool;
     this.#owed = new PageSet(layout.pfnEnd);
   }
@@ -53,7 +48,6 @@ export class Arrivals {
         `the first round announces ${begin.dirtyPages} of ${this.#layout.totalPages} pages`,
       );
     this.#open = begin;
-    if (this.#onRound) this.#listed = new PageSet(this.#layout.pfnEnd);
     this.#round = begin.round;
     this.#roundPages = begin.dirtyPages;
   }
@@ -63,7 +57,6 @@ export class Arrivals {
     if (list.round !== this.#open?.round)
       throw new GodwitError('bad-message', `DirtyList of round ${list.round} out of its round`);
     addDirtyList(list, this.#layout, this.#owed);
-    if (this.#listed) addDirtyList(list, this.#layout, this.#listed);
   }
 
   /** @throws GodwitError bad-message, round-incomplete when a listed page did not arrive */
@@ -81,9 +74,6 @@ export class Arrivals {
     this.#pool.settle(this.#owed, round);
     if (!cutShort) this.#nothingOwed(`round ${round} ended`);
     this.#last = open.stopAndCopy;
-    if (!this.#listed) return;
-    this.#listed.remove(this.#owed);
-    this.#onRound!(this.#listed);
   }
 
   /** After the last round. @throws GodwitError bad-message, round-incomplete */

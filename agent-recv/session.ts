@@ -5,7 +5,7 @@ import type { DestinationGuest, GuestCopy, GuestDescription, Moment } from '../l
 import { startDestination } from '../lib/handover/destination-machine.ts';
 import type { Journal } from '../lib/journal/journal.ts';
 import { type GuestLayout, PAGE_SIZE } from '../lib/memory/guest-layout.ts';
-import type { PageSet } from '../lib/memory/page-set.ts';
+import { PageSet } from '../lib/memory/page-set.ts';
 import { PageHash } from '../lib/pages/hash.ts';
 import { ReceivePool } from '../lib/pages/receive-pool.ts';
 import type { Outcome } from '../lib/report/records.ts';
@@ -15,6 +15,7 @@ import { checkGuestOffer, SECRET_SIZE } from '../lib/wire/handshake.ts';
 import { Link } from '../lib/wire/link.ts';
 import type { Digest, GuestOffer, RoundEnd, Verdict, Welcome } from '../lib/wire/messages.ts';
 import { Arrivals } from './arrivals.ts';
+import { Forwarding } from './forwarding.ts';
 import { DestinationHandover } from './handover.ts';
 
 import { StateParts } from './state-parts.ts';
@@ -69,6 +70,7 @@ export class ReceiveSession {
   #again: GuestCopy | undefined;
   #pool: ReceivePool | undefined;
   #arrivals: Arrivals | undefined;
+  #forwarding: Forwarding | undefined;
   #state = new StateParts();
   /** Begun when the last round has ended. */
   #ownDigest: Promise<bigint[]> | undefined;
@@ -242,13 +244,13 @@ export class ReceiveSession {
       hashSeed,
       layout: this.#layout,
       memory: destination.memory,
+      arrivals: this.#forwardTo(destination),
       onFailure: (error) => {
         // Once everything is here, the connections that brought it may go.
         if (this.handover.state.name === 'receiving') this.handover.tell({ type: 'abort', error });
       },
     });
-    const onRound = destination.roundArrived && ((pages: PageSet) => this.#roundArrived(pages));
-    this.#arrivals = new Arrivals(this.#layout, this.#pool, onRound);
+    this.#arrivals = new Arrivals(this.#layout, this.#pool);
     const ports = await this.#pool.listen();
     const verifyRate = await this.#pool.verifyRate();
     if (!this.cancellable) return;
@@ -268,15 +270,25 @@ export class ReceiveSession {
 
   #endRound(message: RoundEnd): void {
     this.#arrivals!.end(message);
-    if (!this.#arrivals!.last) return;
+    if (!this.#arrivals!.last) return this.#inBackground(this.#roundTaken(message.round));
     // The sender computes its digest at the same time; nobody has to wait for the other.
     this.#ownDigest = this.#pool!.digest();
     this.#ownDigest.catch(() => {});
   }
 
-  /** The hypervisor takes them while the next round comes in. */
-  #roundArrived(pages: PageSet): void {
-    this.#inBackground(this.#guest!.roundArrived!(pages));
+  /** Pages of a guest that is told of them; undefined when its memory is where they arrive. */
+  #forwardTo(guest: DestinationGuest): PageSet | undefined {
+    if (!guest.pagesArrived) return undefined;
+    const arrivals = new PageSet(this.#layout.pfnEnd);
+    this.#forwarding = new Forwarding(arrivals, (pages) => guest.pagesArrived!(pages));
+    this.#inBackground(this.#forwarding.run());
+    return arrivals;
+  }
+
+  /** Everything of the round is in the guest's memory: the sender may count on it. */
+  async #roundTaken(round: number): Promise<void> {
+    await this.#forwarding?.caughtUp();
+    if (this.cancellable) this.#link.send('RoundTaken', { round });
   }
 
   /** All pages and the device state are here: proves it, loads the state and says so. */
@@ -298,6 +310,7 @@ export class ReceiveSession {
 
   async #load(state: Uint8Array): Promise<void> {
     const started = performance.now();
+    await this.#forwarding?.caughtUp();
     await this.#guest!.loadDeviceState(state);
     this.#timings.loadMs = performance.now() - started;
   }
@@ -384,6 +397,7 @@ export class ReceiveSession {
     this.handover.speakThrough(undefined);
     clearTimeout(this.#giveUp);
     this.#link.close();
+    this.#forwarding?.stop();
     await this.#pool?.close();
     this.#letGoOf = true;
     this.#guest?.close();

@@ -79,7 +79,8 @@ export class PushedRounds extends Rounds {
     const announced = round === 1 && !stopAndCopy ? this.#everyPage() : pages;
     const cutShort = announced.count() > pages.count();
     await this.announce(round, stopAndCopy, announced);
-    this.control.send('RoundEnd', { round, cutShort });
+    if (stopAndCopy) this.control.send('RoundEnd', { round, cutShort });
+    else await this.roundEnds(round, cutShort);
     return cutShort;
   }
 

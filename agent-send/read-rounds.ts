@@ -47,7 +47,8 @@ export class ReadRounds extends Rounds {
     this.roundBegins(round, this.#pending.count());
     await this.announce(round, stopAndCopy, this.#pending);
     const cutShort = await this.pool.sendRound(round, this.#pending);
-    this.control.send('RoundEnd', { round, cutShort });
+    if (stopAndCopy) this.control.send('RoundEnd', { round, cutShort });
+    else await this.roundEnds(round, cutShort);
     return { cutShort };
   }
 }

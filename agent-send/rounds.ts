@@ -25,6 +25,7 @@ export abstract class Rounds implements RoundEngine {
   #round = 0;
   #roundPages = 0;
   #atBegin: ChannelTotals;
+  #taken = Promise.withResolvers<void>();
 
   constructor({ pool, control }: RoundsOptions) {
     this.pool = pool;
@@ -72,10 +73,22 @@ export abstract class Rounds implements RoundEngine {
     };
   }
 
+  /** The receiver's RoundTaken. */
+  taken(round: number): void {
+    if (round === this.#round) this.#taken.resolve();
+  }
+
   protected roundBegins(round: number, pages: number): void {
+    this.#taken = Promise.withResolvers();
     this.#round = round;
     this.#atBegin = this.pool.totals();
     this.#roundPages = pages;
+  }
+
+  /** Ends a round while the guest runs: resolves when its pages are in the memory of the destination. */
+  protected async roundEnds(round: number, cutShort: boolean): Promise<void> {
+    this.control.send('RoundEnd', { round, cutShort });
+    await this.#taken.promise;
   }
 
   /** Tells the receiver which pages the round has. */

@@ -476,6 +476,8 @@ export class SendSession {
         this.#suspension?.mark('commit');
         this.#suspension?.end();
         break;
+      case 'RoundTaken':
+        return this.#rounds?.taken(message.round);
       case 'Closed':
         this.#closed.resolve(message);
     }

@@ -119,10 +119,10 @@ export interface DestinationGuest extends GuestCopy {
   /** Where the receiver's workers write pages. */
   readonly memory: readonly RegionFile[];
   /**
-   * Pages that have arrived in `memory` in a round that has ended, the last one included; for a
-   * hypervisor that does not see that memory by itself.
+   * Pages have arrived in `memory`; for a hypervisor that does not see that memory by itself.
+   * Resolves when it has them. One that arrives again later is told again.
    */
-  roundArrived?(pages: PageSet): Promise<void>;
+  pagesArrived?(pages: PageSet): Promise<void>;
   /** After all memory is in place; the guest stays paused. */
   loadDeviceState(state: Uint8Array): Promise<void>;
   onDeath(listener: (error: Error) => void): void;

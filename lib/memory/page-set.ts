@@ -44,12 +44,6 @@ export class PageSet {
     this.#words[pfn >>> 5]! &= ~(1 << (pfn & 31));
   }
 
-  /** Takes out every page of the other set, which is of the same guest. */
-  remove(other: PageSet): void {
-    const words = other.#words;
-    for (let i = 0; i < words.length; i++) this.#words[i]! &= ~words[i]!;
-  }
-
   clear(): void {
     this.#words.fill(0);
   }
@@ -57,6 +51,27 @@ export class PageSet {
   /** Adds every page of the layout. */
   addAll(layout: GuestLayout): void {
     for (const region of layout.regions) this.addRun(region);
+  }
+
+  /** Adds a run while another thread may take pages out with `takeAll`. */
+  addShared({ firstPfn, pages }: PageRun): void {
+    for (let pfn = firstPfn; pfn < firstPfn + pages; ) {
+      const bits = Math.min(32 - (pfn & 31), firstPfn + pages - pfn);
+      const mask = bits === 32 ? 0xffffffff : ((1 << bits) - 1) << (pfn & 31);
+      Atomics.or(this.#words, pfn >>> 5, mask);
+      pfn += bits;
+    }
+  }
+
+  /** Moves all pages into a set of their own, while others may add some; undefined when there are none. */
+  takeAll(): PageSet | undefined {
+    let taken: PageSet | undefined;
+    for (let i = 0; i < this.#words.length; i++) {
+      if (Atomics.load(this.#words, i) === 0) continue;
+      taken ??= new PageSet(this.pfnEnd);
+      taken.#words[i] = Atomics.exchange(this.#words, i, 0);
+    }
+    return taken;
   }
 
   addRun(run: PageRun): void {

@@ -22,6 +22,8 @@ export interface ReceivePoolOptions {
   readonly hashSeed: bigint;
   readonly layout: GuestLayout;
   readonly memory: readonly RegionFile[];
+  /** Gets every page that arrives; the caller takes them out. */
+  readonly arrivals: PageSet | undefined;
   readonly onFailure: (error: GodwitError) => void;
 }
 
@@ -32,7 +34,7 @@ export class ReceivePool {
   readonly #tags: RoundTags;
 
   constructor(options: ReceivePoolOptions) {
-    const { channels, layout, dataPorts, onFailure, ...rest } = options;
+    const { channels, layout, dataPorts, arrivals, onFailure, ...rest } = options;
     const buffers = Array.from({ length: channels }, () => new SharedArrayBuffer(COUNTERS_SIZE));
     this.#counters = buffers.map((buffer) => new Counters(buffer));
     this.#tags = new RoundTags(layout.pfnEnd);
@@ -44,6 +46,7 @@ export class ReceivePool {
         listenPorts: portsToTry(dataPorts),
         regions: layout.regions,
         roundTags: this.#tags.buffer,
+        arrivals: arrivals?.buffer,
         counters,
       };
       return new WorkerLink<ReceiveRequests>(

@@ -17,6 +17,8 @@ export interface ReceiveWorkerData {
   readonly regions: readonly Region[];
   readonly memory: readonly RegionFile[];
   readonly roundTags: SharedArrayBuffer;
+  /** Bitmap of pages that somebody waits for; undefined: nobody does. */
+  readonly arrivals: SharedArrayBuffer | undefined;
   readonly counters: SharedArrayBuffer;
 }
 

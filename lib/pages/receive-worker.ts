@@ -4,6 +4,7 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { GodwitError } from '../errors.ts';
 import { CHUNK_PAGES, CHUNK_SIZE, GuestLayout, PAGE_SIZE } from '../memory/guest-layout.ts';
 import { GuestMemory } from '../memory/guest-memory.ts';
+import { PageSet } from '../memory/page-set.ts';
 import { Channel, type Received } from '../wire/channel.ts';
 import { Link } from '../wire/link.ts';
 import type { ChannelOpen } from '../wire/messages.ts';
@@ -55,7 +56,11 @@ class ReceiveWorker {
       memory: this.#memory,
       hash: this.#hash,
       table: this.#table,
-      arrived: new RoundTags(this.#layout.pfnEnd, data.roundTags),
+      arrived: new RoundTags(
+        this.#layout.pfnEnd,
+        data.roundTags,
+        data.arrivals && new PageSet(this.#layout.pfnEnd, data.arrivals),
+      ),
     });
   }
 

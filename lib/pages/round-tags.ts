@@ -8,14 +8,18 @@ import type { PageSet } from '../memory/page-set.ts';
 export class RoundTags {
   readonly buffer: SharedArrayBuffer;
   readonly #tags: Uint16Array;
+  readonly #arrivals: PageSet | undefined;
 
-  constructor(pfnEnd: number, buffer?: SharedArrayBuffer) {
+  /** @param arrivals gets every page that is marked; another thread takes them out */
+  constructor(pfnEnd: number, buffer?: SharedArrayBuffer, arrivals?: PageSet) {
+    this.#arrivals = arrivals;
     this.buffer = buffer ?? new SharedArrayBuffer(pfnEnd * 2);
     this.#tags = new Uint16Array(this.buffer);
   }
 
   mark(firstPfn: number, pages: number, round: number): void {
     this.#tags.fill(round & 0xffff, firstPfn, firstPfn + pages);
+    this.#arrivals?.addShared({ firstPfn, pages });
   }
 
   /** Removes from `owed` every page that arrived in `round` or later. */

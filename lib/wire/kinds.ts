@@ -45,6 +45,7 @@ const TABLE = {
   Recover: [23, 'sender', 'control', 256, 0],
   Recovered: [24, 'receiver', 'control', 64, 0],
   Aborted: [25, 'sender', 'control', 4 * KiB, 0],
+  RoundTaken: [26, 'receiver', 'control', 64, 0],
   ChannelOpen: [32, 'sender', 'data', 256, 0],
   ChannelReady: [33, 'receiver', 'data', 64, 0],
   PageBatch: [34, 'sender', 'data', 8 * KiB, MiB + 64 * KiB],

@@ -104,6 +104,10 @@ export interface Refused {
   readonly text: string;
 }
 
+export interface RoundTaken {
+  readonly round: number;
+}
+
 export interface Aborted {
   readonly epoch: number;
   readonly code: string;
@@ -213,6 +217,7 @@ export interface Messages {
   readonly Running: Running;
   readonly Refused: Refused;
   readonly Aborted: Aborted;
+  readonly RoundTaken: RoundTaken;
   readonly Released: Released;
   readonly Closed: Closed;
   readonly Abort: Abort;

@@ -62,6 +62,7 @@ export const MESSAGES: { [K in KindName]: fc.Arbitrary<Messages[K]> } = {
   Rejoined: fc.record({ received: uint64 }),
   Recover: fc.record({ migration: string, secret: bytes, epoch, state: string }),
   Recovered: fc.record({ epoch, state: string }),
+  RoundTaken: fc.record({ round: uint32 }),
   Aborted: fc.record({ epoch, code: string, text: string }),
   ChannelOpen: fc.record({ migration: string, channel: uint32, secret: bytes }),
   ChannelReady: fc.record({ channel: uint32, received: uint64 }),

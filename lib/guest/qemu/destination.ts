@@ -121,7 +121,7 @@ class QemuDestination extends QemuCopy implements DestinationGuest {
     }
   }
 
-  roundArrived(pages: PageSet): Promise<void> {
+  pagesArrived(pages: PageSet): Promise<void> {
     return this.#must('lost its migration stream', 'hypervisor-failed', () =>
       this.#egress.round(pages),
     );

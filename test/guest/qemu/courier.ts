@@ -8,7 +8,7 @@ import { GuestLayout, PAGE_SIZE } from '../../../lib/memory/guest-layout.ts';
 import { GuestMemory } from '../../../lib/memory/guest-memory.ts';
 import { PageSet } from '../../../lib/memory/page-set.ts';
 
-/** Bytes of the source's stream between two calls of roundArrived. */
+/** Bytes of the source's stream between two calls of pagesArrived. */
 const ROUND_BYTES = 16 << 20;
 const ZEROS = Buffer.alloc(PAGE_SIZE);
 
@@ -88,7 +88,7 @@ export class Courier {
   async endRound(): Promise<void> {
     this.rounds++;
     this.#bytesInRound = 0;
-    const sent = this.destination.roundArrived!(this.#round);
+    const sent = this.destination.pagesArrived!(this.#round);
     this.#round.clear(); // the destination has taken note
     await sent;
   }

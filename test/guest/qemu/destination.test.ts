@@ -124,14 +124,14 @@ describe.skipIf(whyNoQemu())(titled('a destination QEMU'), () => {
       round.add(region.firstPfn + page);
     };
     for (let page = 1; page < 2000; page += 3) write(page, page); // more than one PART of scattered pages
-    await destination.roundArrived!(round);
+    await destination.pagesArrived!(round);
     round.clear();
     for (let page = 1; page < 1000; page += 3) write(page, 0); // zeros after what was not
     for (let page = 256; page < 900; page++) write(page, 7); // runs across chunks
-    const sent = destination.roundArrived!(round);
+    const sent = destination.pagesArrived!(round);
     round.clear();
     write(1999, 9);
-    const sentAfter = destination.roundArrived!(round);
+    const sentAfter = destination.pagesArrived!(round);
     await Promise.all([sent, sentAfter]);
     memory.close();
     await destination.loadDeviceState(courier.state);
@@ -311,7 +311,7 @@ describe.skipIf(whyNoQemu())(titled('a destination QEMU that is killed'), () => 
     }
     memory.close();
     const asked = [
-      refusal(destination.roundArrived!(round), 'cancelled'),
+      refusal(destination.pagesArrived!(round), 'cancelled'),
       refusal(destination.loadDeviceState(courier.state), 'cancelled'),
     ];
     await destination.destroy();
