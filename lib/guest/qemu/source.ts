@@ -141,7 +141,9 @@ class QemuSource extends QemuCopy implements PushingGuest {
     await this.#ingest.request('read', { regions: this.description.regions, rings });
   }
 
+  /** Of a guest that is stopped, what was pending then: QEMU answers nothing while it sends the rest. */
   async pendingPages(): Promise<number> {
+    if (this.#isStopped) return this.#pass.dirtyPages;
     return (await this.#migration.pendingPages()) ?? 0;
   }
 
@@ -184,8 +186,12 @@ class QemuSource extends QemuCopy implements PushingGuest {
     await this.#migration.completed();
   }
 
-  /** A migration that is ended before its last word resumes the guest; after it, `cont` does. */
+  /**
+   * A migration that is ended before its last word resumes the guest; after it, `cont` does. The end
+   * of its stream is what QEMU hears first: its monitor is deaf while it sends the last pages.
+   */
   override async resume(): Promise<void> {
+    await this.#ingest.stop();
     await this.#migration.cancel();
     for (const end = performance.now() + RESUME_LIMIT_MS; ; await sleep(POLL_MS)) {
       const { running, status } = await this.qmp.execute<{ running: boolean; status: string }>(
@@ -222,7 +228,7 @@ class QemuSource extends QemuCopy implements PushingGuest {
   /** Passes of an idle guest come faster than anybody could ask about them. */
   async #passBegins(number: number): Promise<void> {
     this.#latestPass = number;
-    if (this.#asking) return;
+    if (this.#asking || this.#isStopped) return;
     this.#asking = true;
     try {
       const dirtyPages = await this.pendingPages();

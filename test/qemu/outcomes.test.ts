@@ -1,0 +1,82 @@
+import { afterEach, describe, expect, test, vi } from 'vitest';
+import { until } from '../e2e/hosts.ts';
+import { titled, whyNoQemu } from './guest/installed.ts';
+import { TEST_BOUND_MS } from './guest/linux-guest.ts';
+import { beatsIn, longestGap } from './guest/witness.ts';
+import { QemuMigration, small } from './migration.ts';
+
+vi.setConfig({ testTimeout: TEST_BOUND_MS, hookTimeout: TEST_BOUND_MS });
+
+const GENEROUS = ['--max-suspend-time', '20s'];
+const SLOWLY = ['--bandwidth', '2MB/s', '--no-compression'];
+
+describe.skipIf(whyNoQemu())(titled('a QEMU guest'), () => {
+  let migration: QemuMigration;
+  afterEach(async ({ task }) => {
+    if (task.result?.state === 'fail') process.stderr.write(migration.log);
+    await migration.end();
+  });
+
+  test('that cannot converge is left alone, and moves when finishing matters more', async () => {
+    const workload = { ...small.workload, dirtyPagesPerSecond: 8000 };
+    migration = await QemuMigration.prepare({
+      source: { ...small, workload },
+      destination: { ram: 'files' },
+    });
+    const { hosts } = migration;
+    const slow = ['--max-suspend-time', '300ms', '--bandwidth', '12MB/s', '--timeout', '25s'];
+    const aborted = await hosts.migrate(...slow, '--no-compression');
+    expect(aborted).toMatchObject({ exit: 3, outcome: 'aborted', code: 'policy-abort' });
+    await migration.mustHaveStayed();
+
+    const finish = ['--prefer', 'completion', '--bandwidth', 'none'];
+    const moved = await hosts.migrate(...slow, ...finish, '--timeout', '10s');
+    expect(moved).toMatchObject({ exit: 0, outcome: 'completed' });
+    await migration.mustHaveMoved();
+  });
+
+  test('that is cancelled in each phase, and whose deadline passes, runs on and then moves', async () => {
+    migration = await QemuMigration.prepare({ source: small, destination: { ram: 'files' } });
+    const { hosts, source } = migration;
+
+    const list = await hosts.run(['guests']);
+    expect(list.stdout).toMatch(/vm1 +qemu +running +128 MiB/);
+
+    const early = await hosts.begin(...GENEROUS, ...SLOWLY);
+    await until(async () => (await hosts.view(early)).pagesSent > 500, 'pages are sent');
+    await hosts.run(['cancel', early]);
+    expect(await hosts.ended(early)).toMatchObject({ outcome: 'cancelled' });
+    await migration.mustHaveStayed();
+
+    const inStop = await hosts.begin(...GENEROUS, ...SLOWLY);
+    await until(async () => (await hosts.view(inStop)).pagesSent > 500, 'pages are sent');
+    await hosts.run(['cutover', inStop]);
+    await until(
+      async () => (await hosts.view(inStop)).phase === 'stop-and-copy',
+      'it is suspended',
+    );
+    await hosts.run(['cancel', inStop]);
+    expect(await hosts.ended(inStop)).toMatchObject({ outcome: 'cancelled' });
+    await migration.mustHaveStayed();
+
+    const from = source.site.console.lines.length;
+    const late = await hosts.begin('--max-suspend-time', '1s', ...SLOWLY);
+    await until(async () => (await hosts.view(late)).pagesSent > 500, 'pages are sent');
+    await hosts.run(['cutover', late]);
+    const ended = await hosts.ended(late);
+    expect(ended).toMatchObject({ outcome: 'aborted', code: 'suspension-limit' });
+    expect(ended.suspension!.agentMs).toBeGreaterThan(100);
+    await migration.mustHaveStayed();
+    // It was suspended, and its heart stood still for about as long as the limit, not for the half a
+    // minute that the rest of its memory would have taken.
+    const gap = longestGap(beatsIn(source.site.console.lines.slice(from)));
+    expect(gap.hostMs).toBeGreaterThan(500);
+    expect(gap.hostMs).toBeLessThan(10_000);
+    expect(hosts.send.log).not.toContain('not resumed');
+
+    expect(await hosts.migrate(...GENEROUS)).toMatchObject({ exit: 0 });
+    await migration.mustHaveMoved();
+    const report = await hosts.run(['report', early]);
+    expect(report).toMatchObject({ code: 0 });
+  });
+});
