@@ -10,6 +10,8 @@ export interface Promised {
   readonly limitMs: number;
   /** How long the guest stood still: by its own heartbeat, or else by the agents' clock, ms. */
   readonly actualMs: number | undefined;
+  /** Whose clock that was. */
+  readonly by: 'guest' | 'agents';
   /** limit − actual: to spare when positive, missed by when negative, ms. */
   readonly spareMs: number | undefined;
   /** A limit that would have been enough, ms, when this one was not; an estimate. */
@@ -24,7 +26,8 @@ export function judgePromise(story: Story): Promised | undefined {
   if (suspension === undefined) return neverSuspended(story, limitMs);
   const actualMs = seenMs(suspension);
   const spareMs = limitMs - actualMs;
-  const common = { limitMs, actualMs, spareMs };
+  const by = isFigure(suspension.guestMs) ? ('guest' as const) : ('agents' as const);
+  const common = { limitMs, actualMs, by, spareMs };
   if (suspension.side === 'source')
     return { ...common, result: 'rolled-back', enoughMs: enoughAfterRollBack(story, suspension) };
   if (spareMs >= 0) return { ...common, result: 'kept', enoughMs: undefined };
@@ -45,6 +48,7 @@ function neverSuspended(story: Story, limitMs: number): Promised {
     result: 'never-suspended',
     limitMs,
     actualMs: undefined,
+    by: 'agents',
     spareMs: undefined,
     enoughMs: isFigure(enoughMs) ? enoughMs : undefined,
   };

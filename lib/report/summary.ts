@@ -83,9 +83,9 @@ export function sharesInWords(encodings: EncodingCounts): string {
 
 /** The promise and what became of it, one sentence. */
 export function promiseInWords(promise: Promised): string {
-  const { result, limitMs, actualMs = 0, spareMs = 0, enoughMs } = promise;
+  const { result, limitMs, actualMs = 0, by, spareMs = 0, enoughMs } = promise;
   const promised = `promised ≤ ${shortDuration(limitMs)}`;
-  const saw = `guest saw ${formatDuration(actualMs)}`;
+  const saw = `${by === 'guest' ? 'guest saw' : 'agents timed'} ${formatDuration(actualMs)}`;
   const enough = isFigure(enoughMs)
     ? `; about ${shortDuration(enoughMs)} would have been enough`
     : '';

@@ -74,7 +74,14 @@ describe('figures', () => {
       wireRatio: 0.5,
       wireRate: 1_000_000, // 2 MB in 2 s of rounds
       guestRate: 512 * 4096,
-      promise: { result: 'kept', limitMs: 300, actualMs: 41, spareMs: 259, enoughMs: undefined },
+      promise: {
+        result: 'kept',
+        limitMs: 300,
+        actualMs: 41,
+        by: 'guest',
+        spareMs: 259,
+        enoughMs: undefined,
+      },
     });
   });
 
@@ -107,6 +114,7 @@ describe('the promise', () => {
     expect(summarize(late).promise).toMatchObject({
       result: 'missed',
       actualMs: 312,
+      by: 'guest',
       spareMs: -12,
       enoughMs: 320,
     });
