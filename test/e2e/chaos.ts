@@ -123,7 +123,7 @@ export class Trial {
   /** Waits until the agent has met its fault. */
   async struck(side: Side): Promise<'killed' | 'stopped'> {
     const agent = this.agent(side);
-    await until(() => !agent.alive || standsStill(agent), `the ${side}'s agent meets its fault`);
+    await until(() => !agent.alive || agent.standsStill, `the ${side}'s agent meets its fault`);
     if (!agent.alive) assert.equal(agent.process.signalCode, 'SIGKILL', agent.log);
     this.#counts[agent.alive ? 'stops' : 'kills']++;
     return agent.alive ? 'stopped' : 'killed';
@@ -294,14 +294,6 @@ async function beStruck(trial: Trial, strike: Strike): Promise<void> {
       await trial.restart(side);
     }),
   );
-}
-
-function standsStill({ process: { pid } }: Daemon): boolean {
-  try {
-    return /^\d+ \(.*\) T/.test(fs.readFileSync(`/proc/${pid}/stat`, 'latin1'));
-  } catch {
-    return false; // gone in this moment
-  }
 }
 
 async function runs(hosts: Hosts, side: Side): Promise<boolean> {

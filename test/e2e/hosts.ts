@@ -53,6 +53,15 @@ export class Daemon {
     return this.process.exitCode === null && this.process.signalCode === null;
   }
 
+  /** True while it is stopped by a signal. */
+  get standsStill(): boolean {
+    try {
+      return /^\d+ \(.*\) T/.test(fs.readFileSync(`/proc/${this.process.pid}/stat`, 'latin1'));
+    } catch {
+      return false; // gone in this moment
+    }
+  }
+
   /** The port in the log line that says it is ready; undefined when there is none. */
   get port(): number | undefined {
     const port = /port (\d+)/.exec(this.log)?.[1];
