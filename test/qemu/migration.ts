@@ -36,6 +36,7 @@ export interface Definition {
   readonly qmp: string;
   readonly command: readonly string[];
   readonly ram: readonly { readonly block: string; readonly file: string }[];
+  readonly limits?: { readonly memory: string };
 }
 
 /** A Linux guest under a QEMU of its own, both agents, and a destination that is only defined. */
