@@ -52,10 +52,8 @@ const KILLS: readonly (readonly [Side, string, 'moved' | 'stayed'])[] = [
   ['source', 'source.after.suspend-guest', 'stayed'],
   ['source', 'source.after.seal-guest', 'stayed'],
   ['source', 'source.after.journal-committed', 'moved'],
-  ['source', 'source.after.journal-released', 'moved'],
   ['destination', 'destination.before.journal-prepared', 'stayed'],
   ['destination', 'destination.before.journal-running', 'moved'],
-  ['destination', 'destination.after.resume-guest', 'moved'],
 ];
 
 describe.skipIf(whyNoQemu())(titled('a QEMU guest whose agent is killed'), () => {
