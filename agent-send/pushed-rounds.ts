@@ -40,7 +40,9 @@ export class PushedRounds extends Rounds {
 
   async send(round: number): Promise<RoundResult> {
     this.roundBegins(round, round === 1 ? this.#layout.totalPages : this.#pending);
+    await this.#guest.goOn();
     const cutShort = await this.#passEnds();
+    if (!cutShort) await this.#guest.hold();
     return { cutShort: (await this.#close(round, false)) || cutShort };
   }
 

@@ -95,6 +95,9 @@ export interface PushingGuest extends AnySourceGuest {
   onPass(listener: () => void): void;
   /** Called when the hypervisor suspends the guest without being told to. */
   onOwnSuspension(listener: () => void): void;
+  /** Keeps the hypervisor from ending the pass that has begun, as far as it can be, until `goOn`. */
+  hold(): Promise<void>;
+  goOn(): Promise<void>;
   /** Pages that are still to be pushed, as the hypervisor counts them. */
   pendingPages(): Promise<number>;
   /** Puts what was pushed so far into the rings, as part of that round; what follows is the next's. */

@@ -18,7 +18,7 @@ function badDefinitions(good: Definition): (readonly [Definition | undefined, Re
     ...good,
     command: command.map((word) => word.replaceAll(from, to)),
   });
-  const unlessFile = { ram: [] }; // stream placement
+  const inStream = { ram: [] };
   const named = (block: string) => ({ ram: ram.map(({ file }) => ({ block, file })) });
   const smp = (cpus: string) => command.map((word, i) => (command[i - 1] === '-smp' ? cpus : word));
   return [
@@ -34,8 +34,8 @@ function badDefinitions(good: Definition): (readonly [Definition | undefined, Re
     ],
     [{ ...good, command: smp('2') }, /load of migration failed/],
     [replaced(MEMORY, '65528K'), /Size mismatch: pc.ram: 0x7ffe000 != 0x3ffe000/],
-    [{ ...replaced(MEMORY, '262136K'), ...unlessFile }, /Size mismatch: pc.ram/],
-    [{ ...replaced('pc.ram', 'a.ram'), ...unlessFile }, /Unknown ramblock "pc.ram"/],
+    [{ ...replaced(MEMORY, '262136K'), ...inStream }, /Size mismatch: pc.ram/],
+    [{ ...replaced('pc.ram', 'a.ram'), ...inStream }, /Unknown ramblock "pc.ram"/],
     [{ ...good, ...named('a.ram') }, /"ram" has a file for RAM block "a.ram".* guest has pc.ram/],
     [replaced('share=on', 'share=off'), /memory backend "pc.ram" must have share=on/],
     [{ ...good, limits: { memory: '64MiB' } }, /vm1.json allows 64 MiB/],

@@ -18,7 +18,7 @@ const direct = { ram: 'files' } as const;
 const stream = { ram: 'anonymous' } as const;
 const old = 'pc-q35-7.2';
 
-/** Every two of these qualities meet at least once, where QEMU can have both (a microvm has no PCI, no NUMA). */
+/** Most pairs of these qualities meet at least once, where QEMU can have both (a microvm has no PCI, no NUMA). */
 const RUNS: Readonly<Record<string, Run>> = {
   'q35, all devices, 2 vCPUs, 2 nodes, busy: direct, verified': {
     source: { cpus: 2, nodes: 2, devices: ['disk', 'net', 'e1000e', 'vga'], ram: 'files' },

@@ -3,7 +3,7 @@ import { until } from '../e2e/hosts.ts';
 import { titled, whyNoQemu } from './guest/installed.ts';
 import { TEST_BOUND_MS } from './guest/linux-guest.ts';
 import { beatsIn, longestGap } from './guest/witness.ts';
-import { QemuMigration, small } from './migration.ts';
+import { QemuMigration, setCapability, small } from './migration.ts';
 
 vi.setConfig({ testTimeout: TEST_BOUND_MS, hookTimeout: TEST_BOUND_MS });
 
@@ -24,13 +24,12 @@ describe.skipIf(whyNoQemu())(titled('a QEMU guest'), () => {
       destination: { ram: 'files' },
     });
     const { hosts } = migration;
-    const slow = ['--max-suspend-time', '300ms', '--bandwidth', '12MB/s', '--timeout', '25s'];
-    const aborted = await hosts.migrate(...slow, '--no-compression');
+    const slow = ['--max-suspend-time', '300ms', '--bandwidth', '20MB/s', '--no-compression'];
+    const aborted = await hosts.migrate(...slow, '--timeout', '8s');
     expect(aborted).toMatchObject({ exit: 3, outcome: 'aborted', code: 'policy-abort' });
     await migration.mustHaveStayed();
 
-    const finish = ['--prefer', 'completion', '--bandwidth', 'none'];
-    const moved = await hosts.migrate(...slow, ...finish, '--timeout', '10s');
+    const moved = await hosts.migrate(...slow, '--timeout', '6s', '--prefer', 'completion');
     expect(moved).toMatchObject({ exit: 0, outcome: 'completed' });
     await migration.mustHaveMoved();
   });
@@ -39,14 +38,21 @@ describe.skipIf(whyNoQemu())(titled('a QEMU guest'), () => {
     migration = await QemuMigration.prepare({ source: small, destination: { ram: 'files' } });
     const { hosts, source } = migration;
 
-    const list = await hosts.run(['guests']);
-    expect(list.stdout).toMatch(/vm1 +qemu +running +128 MiB/);
+    const guests = async () => (await hosts.run(['guests'])).stdout;
+    expect(await guests()).toMatch(/vm1 +qemu +running +128 MiB/);
+    await setCapability(source.qmp, 'xbzrle', true);
+    const settings = () =>
+      Promise.all(
+        ['capabilities', 'parameters'].map((what) => source.qmp.execute(`query-migrate-${what}`)),
+      );
+    const before = await settings();
 
     const early = await hosts.begin(...GENEROUS, ...SLOWLY);
     await until(async () => (await hosts.view(early)).pagesSent > 500, 'pages are sent');
     await hosts.run(['cancel', early]);
     expect(await hosts.ended(early)).toMatchObject({ outcome: 'cancelled' });
     await migration.mustHaveStayed();
+    expect(await settings()).toEqual(before);
 
     const inStop = await hosts.begin(...GENEROUS, ...SLOWLY);
     await until(async () => (await hosts.view(inStop)).pagesSent > 500, 'pages are sent');
@@ -74,7 +80,13 @@ describe.skipIf(whyNoQemu())(titled('a QEMU guest'), () => {
     expect(gap.hostMs).toBeLessThan(10_000);
     expect(hosts.send.log).not.toContain('not resumed');
 
-    expect(await hosts.migrate(...GENEROUS)).toMatchObject({ exit: 0 });
+    const last = await hosts.begin(...GENEROUS, ...SLOWLY);
+    await until(async () => (await hosts.view(last)).pagesSent > 500, 'pages are sent');
+    expect(await guests()).toMatch(/vm1 +qemu +migrating/);
+    const { stderr } = await hosts.run(['migrate', 'vm1', hosts.target]);
+    expect(stderr).toMatch(/guest vm1 is being migrated already \(guest-busy\)/);
+    await hosts.run(['set', last, '--bandwidth', 'none']);
+    expect(await hosts.ended(last)).toMatchObject({ outcome: 'completed' });
     await migration.mustHaveMoved();
     const report = await hosts.run(['report', early]);
     expect(report).toMatchObject({ code: 0 });

@@ -35,6 +35,8 @@ export type IngestRequests = {
   };
   /** Gives the open chunk to its ring: what was read so far belongs to the round. */
   publish: { argument: number; answer: Pushed };
+  /** Reads no more for the time being, or again. */
+  reading: { argument: boolean; answer: undefined };
   /** Lets QEMU stop the guest (capability switchover-ack). */
   allowSwitchover: { argument: undefined; answer: undefined };
   /** Answers when the last page was read. */

@@ -65,6 +65,11 @@ class Ingest implements StreamSink {
     return this.#chunker!.publish(round);
   }
 
+  reading(on: boolean): void {
+    if (on) this.#socket!.resume();
+    else this.#socket!.pause();
+  }
+
   allowSwitchover(): void {
     this.#socket!.write(switchoverAck());
   }
@@ -170,6 +175,10 @@ const fail = serveRequests<IngestRequests>(parentPort, {
     return undefined;
   },
   publish: (round) => ingest.publish(round),
+  reading: (on) => {
+    ingest.reading(on);
+    return undefined;
+  },
   allowSwitchover: () => {
     ingest.allowSwitchover();
     return undefined;

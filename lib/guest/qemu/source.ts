@@ -141,6 +141,15 @@ class QemuSource extends QemuCopy implements PushingGuest {
     await this.#ingest.request('read', { regions: this.description.regions, rings });
   }
 
+  /** QEMU waits for our word before it stops the guest; one that cannot is not read from. */
+  async hold(): Promise<void> {
+    if (!this.#migration.canHold && !this.#isStopped) await this.#ingest.request('reading', false);
+  }
+
+  async goOn(): Promise<void> {
+    if (!this.#migration.canHold) await this.#ingest.request('reading', true);
+  }
+
   /** Of a guest that is stopped, what was pending then: QEMU answers nothing while it sends the rest. */
   async pendingPages(): Promise<number> {
     if (this.#isStopped) return this.#pass.dirtyPages;
@@ -164,6 +173,7 @@ class QemuSource extends QemuCopy implements PushingGuest {
   /** QEMU sends what is left and waits with the rest of its life for our word. */
   override async suspend(onStop?: () => void): Promise<void> {
     this.#toldToStop = true;
+    await this.goOn();
     await this.#migration.force();
     if (this.#migration.canHold) await this.#ingest.request('allowSwitchover', undefined);
     const late = () =>

@@ -77,6 +77,7 @@ describe.skipIf(whyNoQemu())(titled('a source QEMU'), () => {
       expect(first.pages.pfnEnd).toBe(pfnEnd);
       expect(first.pages.count()).toBeGreaterThan(pages / 2);
 
+      await source.hold(); // which suspension ends
       await source.suspend();
       expect(await status()).toBe('finish-migrate');
       await source.pushedAll();
