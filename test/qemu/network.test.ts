@@ -40,6 +40,7 @@ describe.skipIf(skip)(titled('a network that goes away under a QEMU guest'), () 
     expect(await hosts.ended(cancelled)).toMatchObject({ outcome: 'cancelled' });
     expect(await migration.verdict('source')).toMatchObject({ clean: true, bad: [] });
     network.join();
+    await migration.mustHaveStayed(); // the destination has been told by now
 
     const id = await cutWhileSending();
     network.join();
