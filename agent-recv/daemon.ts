@@ -1,101 +1,96 @@
 import { timingSafeEqual } from 'node:crypto';
 import net from 'node:net';
-import { Agent } from '../lib/control/agent.ts';
-import { listenOn } from '../lib/control/listen.ts';
-import { log } from '../lib/control/log.ts';
-import { warnOfInsecurity } from '../lib/control/security-options.ts';
-import { ControlServer } from '../lib/control/server.ts';
-import type { Daemon } from '../lib/control/signals.ts';
-import { takeActivatedSocket } from '../lib/control/socket-activation.ts';
+import type { Figures } from '../lib/api/metrics.ts';
+import type { Crew } from '../lib/crew/crew.ts';
+import { Admission } from '../lib/daemon/admission.ts';
+import { Agent } from '../lib/daemon/agent.ts';
+import { inBackground } from '../lib/daemon/background.ts';
+import { openEntrance, type Terms, type Visitor } from '../lib/daemon/entrance.ts';
+import { ExpiryWatch } from '../lib/daemon/expiry.ts';
+import { listenOn } from '../lib/daemon/listen.ts';
+import { takeActivatedSocket } from '../lib/daemon/socket-activation.ts';
 import { asGodwitError, GodwitError } from '../lib/errors.ts';
-import type { DestinationGuest, GuestDescription, Moment } from '../lib/guest/guest.ts';
-import { DESTINATION_STATES } from '../lib/handover/destination-machine.ts';
-import { Journal, type JournalEntry } from '../lib/journal/journal.ts';
+import { type Finding, lookAt } from '../lib/finding.ts';
+import { Guests } from '../lib/guest/guests.ts';
+import type { GuestOutline } from '../lib/guest/hypervisor.ts';
+import { log } from '../lib/log.ts';
+import { CheckAnswering } from '../lib/migration/check/answer.ts';
+import { withOthers } from '../lib/migration/check/refusal.ts';
+import { DestinationMigration } from '../lib/migration/destination.ts';
+import { RecoveredArrival } from '../lib/migration/recovered.ts';
+import { DESTINATION_STATES } from '../lib/ownership/destination-machine.ts';
+import type { JournalEntry } from '../lib/ownership/journal/journal.ts';
+import type { Ownership } from '../lib/ownership/ownership.ts';
 import { formatSize } from '../lib/units.ts';
-import type { Channel } from '../lib/wire/channel.ts';
 import { checkListenAddress } from '../lib/wire/connect.ts';
-import type { GuestOffer, Welcome } from '../lib/wire/messages.ts';
-import { fingerprintOf, secureServer } from '../lib/wire/tls.ts';
-import { Admission } from './admission.ts';
-import { admit, peerName } from './door.ts';
-import { Guests } from './guests.ts';
+import type { Connection } from '../lib/wire/connection.ts';
+import { admit } from '../lib/wire/door.ts';
+import { checkGuestOffer, requireCheck } from '../lib/wire/handshake.ts';
+import type { Check, GuestOffer, Welcome } from '../lib/wire/messages.ts';
 import type { RecvDaemonOptions } from './options.ts';
-import { RecoveredArrival } from './recovered.ts';
-import { ReceiveSession } from './session.ts';
 
 /** Memory of the host that guests never get, bytes. */
 const HOST_RESERVE = 256 << 20;
 
+/** Whoever offers a guest. */
+interface Sender {
+  readonly peer: string;
+  readonly fingerprint: string;
+  /** Its host, which admission counts by. */
+  readonly address: string;
+}
+
+type Arrival = DestinationMigration | RecoveredArrival;
+
 /** The receiving daemon: takes guests from senders that connect. */
-export class RecvDaemon extends Agent<ReceiveSession | RecoveredArrival> {
+export class RecvDaemon extends Agent<Arrival> {
   override readonly role = 'receive';
-  readonly #options: RecvDaemonOptions;
+  #options: RecvDaemonOptions;
+  readonly #crew: Crew;
+  readonly #expiry: ExpiryWatch;
+  readonly #renewEntrance: (terms: Terms) => void;
   /** Migrations whose handover is not over, by id. */
-  readonly #open = new Map<string, ReceiveSession | RecoveredArrival>();
+  readonly #open = new Map<string, Arrival>();
+  /** Offers whose guest is being claimed. */
+  readonly #claiming = new Set<string>();
   /** Connections that have not said what they want. */
-  readonly #strangers = new Set<Channel>();
-  readonly #journal: Journal;
-  readonly #guests: Guests;
+  readonly #strangers = new Set<Connection>();
+  /** Checks that are being answered. */
+  readonly #checks = new Set<CheckAnswering>();
   readonly #admission: Admission;
   readonly #server = net.createServer();
   /** Where it listens, once it does. */
   #address: net.AddressInfo | undefined;
 
-  constructor(options: RecvDaemonOptions, journal: Journal) {
-    super();
+  constructor(options: RecvDaemonOptions, ownership: Ownership, crew: Crew) {
+    super(ownership, new Guests(options, crew), options.clusterNodes);
     this.#options = options;
-    this.#journal = journal;
-    this.#guests = new Guests(options);
+    this.#crew = crew;
     this.#admission = new Admission(options.maxMigrations);
-    this.#serve(options);
-  }
-
-  #serve({ security: { credentials }, allowed }: RecvDaemonOptions): void {
-    if (credentials === undefined) {
-      this.#server.on('connection', (socket) => this.#connected(socket, '', undefined));
-      return;
-    }
-    secureServer(this.#server, {
-      credentials,
-      refuses: (certificate) =>
-        allowed.admits(certificate) ? undefined : 'is not on the allow-list (--allow-peer)',
-      onConnection: (socket, refusal) =>
-        this.#connected(socket, fingerprintOf(socket.getPeerCertificate()), refusal),
-      onFailure: (error, socket) => {
-        this.#admission.failed(socket.remoteAddress ?? 'unknown', error);
-        socket.destroy();
-      },
+    this.#expiry = new ExpiryWatch(options.security.credentials);
+    this.#renewEntrance = openEntrance(this.#server, {
+      credentials: options.security.credentials,
+      allowed: options.allowed,
+      admission: this.#admission,
+      onConnection: (visitor) => this.#connected(visitor),
     });
   }
 
-  /** Takes up what an earlier run left open: known when this returns, finished in the background. */
-  recover(): void {
-    for (const entry of this.#journal.open) this.#recoverOne(entry);
-  }
-
-  #recoverOne(entry: JournalEntry): void {
-    const arrival = new RecoveredArrival(entry, {
-      journal: this.#journal,
-      attach: (name, handle) => this.#guests.attach(entry.hypervisor, name, handle),
-      hook: (moment, migration) => this.#hook(moment, migration),
-      onChange: (changed) => this.#changed(changed),
-      log: (level, text, { id, guestName }) => log(level, text, `${id} ${guestName}`),
+  protected override recoverOne(entry: JournalEntry): void {
+    const { migration: id, guest, hypervisor, peer } = entry;
+    const tenure = this.ownership.records.recovered(guest, id, entry.epoch);
+    const arrival: RecoveredArrival = new RecoveredArrival(entry, {
+      ...this.contextOf({ id, guest, hypervisor, peer, tenure }),
+      onChange: () => this.#changed(arrival),
     });
     this.#open.set(arrival.id, arrival);
     this.registry.add(arrival);
-    arrival.restart().catch((error) => log('error', asGodwitError(error).message, arrival.id));
+    void inBackground(arrival.id, arrival.restart());
   }
 
-  #hook(
-    moment: Moment,
-    { guestName: guest, id: migration, peer }: ReceiveSession | RecoveredArrival,
-  ): Promise<void> {
-    return this.#guests.hook(moment, { guest, migration, side: 'destination', peer });
-  }
-
-  #changed(migration: ReceiveSession | RecoveredArrival): void {
-    if (migration.handover.state.name === 'ended') this.#open.delete(migration.id);
-    this.registry.changed(migration);
+  #changed(arrival: Arrival): void {
+    if (arrival.handover.state.name === 'ended') this.#open.delete(arrival.id);
+    this.registry.changed(arrival);
   }
 
   /** Takes the socket of the service manager, if there is one. @throws GodwitError listen-failed */
@@ -114,110 +109,251 @@ export class RecvDaemon extends Agent<ReceiveSession | RecoveredArrival> {
     return this.#address;
   }
 
+  figures(): Figures {
+    const figures = this.figuresOf(DESTINATION_STATES, this.#expiry.expiries);
+    return { ...figures, refused: this.#admission.refused };
+  }
+
+  /** For whoever connects from here on. @throws GodwitError bad-option */
+  reload(options: RecvDaemonOptions): void {
+    const { security, allowed, maxMigrations } = options;
+    const { credentials } = security;
+    if ((credentials === undefined) !== (this.#options.security.credentials === undefined))
+      throw new GodwitError('bad-option', 'TLS is turned on or off by a restart only');
+    this.#options = options;
+    this.#renewEntrance({ credentials, allowed });
+    this.#admission.maxMigrations = maxMigrations;
+    this.#expiry.watch(credentials);
+  }
+
   /**
    * Gives up what does not run here yet and waits until that has ended. What the source still has
    * to say is left to the journal.
    */
   async stop(): Promise<void> {
     this.#server.close();
+    this.#expiry.stop();
     const error = new GodwitError('shutting-down', 'agent-recv was told to stop');
     for (const stranger of this.#strangers) stranger.destroy(error);
+    for (const check of this.#checks) check.end(error);
+    this.#admission.close();
     const open = [...this.#open.values()];
-    const sessions = open.filter((migration) => migration instanceof ReceiveSession);
-    const arrivals = open.filter((migration) => migration instanceof RecoveredArrival);
-    for (const session of sessions) if (session.cancellable) session.cancel(error);
-    for (const session of sessions) if (!session.cancellable) session.leave();
-    await Promise.all(sessions.map((session) => session.finished));
-    await Promise.all(arrivals.map((arrival) => arrival.leave()));
-    await this.#journal.close();
+    const live = open.filter((arrival) => arrival instanceof DestinationMigration);
+    for (const arrival of open) {
+      if (arrival instanceof DestinationMigration && arrival.cancellable) arrival.cancel(error);
+      else arrival.leave();
+    }
+    await this.letEnd(Promise.all(live.map((arrival) => arrival.finished)));
+    await this.#crew.stop();
+    await this.ownership.close();
   }
 
-  #connected(socket: net.Socket, fingerprint: string, refusal: GodwitError | undefined): void {
-    const peer = peerName(socket);
-    const address = socket.remoteAddress ?? 'unknown';
-    if (!this.#admission.enter(address)) return void socket.destroy();
-    const enter = (channel: Channel) => {
-      if (this.#strangers.delete(channel)) this.#admission.leave();
+  #connected({ socket, peer, fingerprint, refusal, stranger }: Visitor): void {
+    const enter = (connection: Connection) => {
+      this.#strangers.delete(connection);
+      stranger.takenIn();
     };
+    const address = socket.remoteAddress ?? 'unknown';
     const control = admit(socket, {
       peerTimeoutMs: this.#options.peerTimeoutMs,
-      offer: (offer, channel, welcome) => {
-        this.#offered(offer, channel, welcome, peer, fingerprint);
-        enter(channel);
+      offer: (offer, connection, welcome) => {
+        const turnedAway = (error: GodwitError) => {
+          stranger.failed(error);
+          this.#strangers.delete(connection);
+        };
+        // Until the guest is claimed the sender has nothing to say.
+        connection.serve({
+          onMessage: ({ kind }) => {
+            throw new GodwitError('bad-message', `the sender sent ${kind} before Accept`);
+          },
+          onClose: (error = gone()) => turnedAway(error),
+        });
+        this.#offered(offer, connection, welcome, { peer, fingerprint, address }).then(
+          () => enter(connection),
+          (thrown) => connection.destroy(asGodwitError(thrown)),
+        );
       },
-      rejoin: ({ migration, secret, received }, channel) => {
-        const session = this.#known(migration, secret);
-        if (!(session instanceof ReceiveSession)) throw notOpen(migration);
-        session.rejoin(channel, received);
-        enter(channel);
+      rejoin: ({ migration, secret, received }, connection) => {
+        const arrival = this.#known(migration, secret);
+        if (!(arrival instanceof DestinationMigration)) throw notOpen(migration);
+        arrival.rejoin(connection, received);
+        enter(connection);
       },
-      recover: (recover, channel) => {
+      recover: (recover, connection) => {
         const known = this.#known(recover.migration, recover.secret);
-        known.recover(channel);
+        known.recover(connection);
         known.handover.tell({ type: 'recover' });
-        enter(channel);
+        enter(connection);
+      },
+      check: (check, connection, welcome) => {
+        requireCheck(check, welcome);
+        const leave = this.#admission.enterCheck(address);
+        enter(connection); // from here on it counts as a check
+        this.#answer(check, connection, { peer, fingerprint, leave });
       },
       onTurnedAway: (error) => {
-        this.#admission.failed(address, error);
-        enter(control);
+        stranger.failed(error);
+        this.#strangers.delete(control);
       },
     });
     this.#strangers.add(control);
     if (refusal) control.destroy(refusal);
   }
 
-  #offered(
+  async #offered(
     offer: GuestOffer,
-    control: Channel,
+    control: Connection,
     welcome: Welcome,
-    peer: string,
-    senderFingerprint: string,
+    from: Sender,
+  ): Promise<void> {
+    try {
+      await this.#take(offer, control, welcome, from);
+    } catch (thrown) {
+      throw await this.#refused(thrown, offer, from, undefined);
+    }
+  }
+
+  async #take(
+    offer: GuestOffer,
+    control: Connection,
+    welcome: Welcome,
+    from: Sender,
+  ): Promise<void> {
+    const { peer, fingerprint: senderFingerprint } = from;
+    const { migration: id, guest, hypervisor, epoch } = offer;
+    checkGuestOffer(offer); // its name becomes part of file names
+    this.#admission.checkMigrations(this.#taken);
+    if (this.#open.has(id) || this.registry.tryFind(id) || this.#claiming.has(id))
+      throw new GodwitError('bad-message', `migration ${id} is known here already`);
+    this.#claiming.add(id);
+    try {
+      const { deviceModel, regions } = offer;
+      const { uuid } = this.guestsHere.outlineOf({ name: guest, hypervisor, deviceModel, regions });
+      const tenure = await this.ownership.records.claim(guest, id, epoch, uuid);
+      const { security, dataPorts, ramDir, peerTimeoutMs, reconnectTimeoutMs } = this.#options;
+      const arrival: DestinationMigration = new DestinationMigration(offer, control, welcome, {
+        ...this.contextOf({ id, guest, hypervisor, peer, tenure }),
+        crew: this.#crew,
+        peer,
+        credentials: security.credentials,
+        senderFingerprint,
+        listenHost: this.#address!.address,
+        dataPorts,
+        ramDir,
+        peerTimeoutMs,
+        reconnectTimeoutMs,
+        startGuest: async (description, bytes, known) => {
+          try {
+            this.#checkMemory(bytes, arrival);
+            await this.guestsHere.requireHooks(hypervisor, guest);
+            return await this.guestsHere.arrive(description, known);
+          } catch (thrown) {
+            throw await this.#refused(thrown, offer, from, arrival);
+          }
+        },
+        onChange: () => this.#changed(arrival),
+      });
+      this.#open.set(id, arrival);
+      this.registry.add(arrival);
+      arrival.begin();
+    } finally {
+      this.#claiming.delete(id);
+    }
+  }
+
+  /** An offer's refusal, with whatever else is in its way; that look is worth a check. */
+  async #refused(
+    thrown: unknown,
+    offer: GuestOffer,
+    { address }: Sender,
+    arrival: DestinationMigration | undefined,
+  ): Promise<GodwitError> {
+    return withOthers(asGodwitError(thrown), async () => {
+      const { guest: name, hypervisor, deviceModel, regions, verify } = offer;
+      const outline = this.guestsHere.outlineOf({ name, hypervisor, deviceModel, regions });
+      const leave = this.#admission.enterCheck(address);
+      return this.#findingsOf(outline, verify, arrival).finally(leave);
+    });
+  }
+
+  #answer(
+    check: Check,
+    control: Connection,
+    { peer, fingerprint, leave }: { peer: string; fingerprint: string; leave: () => void },
   ): void {
-    this.#admission.checkMigrations(this.#open.size);
-    if (this.#open.has(offer.migration) || this.registry.tryFind(offer.migration))
-      throw new GodwitError('bad-message', `migration ${offer.migration} is known here already`);
-    const { dataPorts, reconnectTimeoutMs } = this.#options;
-    const session: ReceiveSession = new ReceiveSession(offer, control, welcome, {
-      peer,
-      credentials: this.#options.security.credentials,
-      senderFingerprint,
+    const { security, dataPorts } = this.#options;
+    const answering: CheckAnswering = new CheckAnswering(check, control, {
+      credentials: security.credentials,
+      senderFingerprint: fingerprint,
       listenHost: this.#address!.address,
       dataPorts,
-      reconnectTimeoutMs,
-      journal: this.#journal,
-      attach: (name, handle) => this.#guests.attach(offer.hypervisor, name, handle),
-      hook: (moment, migration) => this.#hook(moment, migration),
-      startGuest: (description, bytes) => this.#startGuest(session, description, bytes),
-      onChange: (changed) => this.#changed(changed),
-      log: (level, text) => log(level, text, session.id),
+      findings: () => {
+        const { guest: name, hypervisor, machine, memory: memoryBytes, verify } = check;
+        const domain = check.domain === '' ? undefined : check.domain;
+        const guest = { name, hypervisor, machine, memoryBytes, domain };
+        return this.#findingsOf(guest, verify, undefined);
+      },
+      measureJournal: () => this.ownership.journal.measure(),
+      onEnd: (error) => {
+        leave();
+        this.#checks.delete(answering);
+        if (error) log('warn', `the check of guest ${check.guest} ended: ${error.message}`, peer);
+      },
     });
-    this.#open.set(session.id, session);
-    this.registry.add(session);
-    session.begin();
+    this.#checks.add(answering);
+    void inBackground(`check of ${check.guest}`, answering.begin());
+  }
+
+  /**
+   * What would keep `#take` from taking the guest, in the order in which it is asked.
+   * @param arrival the migration that is to take it, when it is open: it is not in its own way
+   */
+  async #findingsOf(
+    guest: GuestOutline,
+    verify: boolean,
+    arrival: DestinationMigration | undefined,
+  ): Promise<readonly Finding[]> {
+    const place = async () => [
+      await lookAt('migrations', () => {
+        this.#admission.checkMigrations(this.#taken);
+        return `${this.#taken} of ${this.#options.maxMigrations}`;
+      }),
+      await lookAt('record', () => {
+        this.ownership.records.requireFree(guest.name);
+        return 'no migration of the guest is open here';
+      }),
+    ];
+    return [
+      ...(arrival === undefined ? await place() : []),
+      await lookAt('memory', () => {
+        this.#checkMemory(guest.memoryBytes, arrival);
+        return `there is room for ${formatSize(guest.memoryBytes)}`;
+      }),
+      ...(await this.guestsHere.canTake(guest, verify)),
+    ];
+  }
+
+  /** Migrations that need room here; one that only waits for its source's word does not. */
+  get #taken(): number {
+    const taking = [...this.#open.values()].filter(({ handover }) =>
+      ['receiving', 'prepared'].includes(handover.state.name),
+    );
+    return taking.length + this.#claiming.size;
   }
 
   /** @throws GodwitError unknown-migration, also for a wrong secret */
-  #known(id: string, secret: Uint8Array): ReceiveSession | RecoveredArrival {
+  #known(id: string, secret: Uint8Array): Arrival {
     const migration = this.#open.get(id);
     if (migration?.secret.length !== secret.length || !timingSafeEqual(migration.secret, secret))
       throw notOpen(id);
     return migration;
   }
 
-  async #startGuest(
-    session: ReceiveSession,
-    description: GuestDescription,
-    bytes: number,
-  ): Promise<DestinationGuest> {
-    this.#checkMemory(session, bytes);
-    return this.#guests.start(description);
-  }
-
   /** Memory that is promised to other migrations and not filled yet is not free. */
-  #checkMemory(session: ReceiveSession, bytes: number): void {
+  #checkMemory(bytes: number, arrival?: DestinationMigration): void {
     const promised = [...this.#open.values()]
-      .filter((other) => other instanceof ReceiveSession && other !== session)
-      .reduce((sum, other) => sum + (other as ReceiveSession).owedBytes, 0);
+      .filter((other) => other instanceof DestinationMigration && other !== arrival)
+      .reduce((sum, other) => sum + (other as DestinationMigration).owedBytes, 0);
     const free = process.availableMemory() - promised - HOST_RESERVE;
     if (bytes <= free) return;
     throw new GodwitError(
@@ -227,34 +363,11 @@ export class RecvDaemon extends Agent<ReceiveSession | RecoveredArrival> {
   }
 }
 
+function gone(): GodwitError {
+  return new GodwitError('peer-closed', 'the connection was closed');
+}
+
 function notOpen(id: string): GodwitError {
   const text = `migration ${id} is not open here: it has ended or was never accepted`;
   return new GodwitError('unknown-migration', text);
-}
-
-/** Starts the daemon; it listens and serves its control socket until `stop`. */
-export async function startRecvDaemon(options: RecvDaemonOptions): Promise<Daemon> {
-  warnOfInsecurity(options.security);
-  const journal = await Journal.open(options.stateDir, DESTINATION_STATES);
-  const daemon = new RecvDaemon(options, journal);
-  let server: ControlServer | undefined;
-  let status: string;
-  try {
-    server = await ControlServer.open(options.socket, daemon);
-    daemon.recover(); // before a sender can ask
-    const { address, port } = await daemon.listen();
-    status = `listening on ${address} port ${port}, control socket ${options.socket}`;
-    log('info', `agent-recv ready: ${status}`);
-  } catch (error) {
-    await server?.close();
-    await journal.close();
-    throw error;
-  }
-  return {
-    status,
-    stop: async () => {
-      await daemon.stop();
-      await server.close();
-    },
-  };
 }

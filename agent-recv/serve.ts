@@ -1,15 +1,17 @@
-import type { Input } from '../lib/control/cli.ts';
-import { defaultPaths } from '../lib/control/paths.ts';
-import { securityOf, securityOptions } from '../lib/control/security-options.ts';
-import { serveCommand } from '../lib/control/serve.ts';
+import path from 'node:path';
+import type { Input } from '../lib/cli/cli.ts';
+import { parseListen } from '../lib/cli/listen-address.ts';
+import { serveCommand } from '../lib/cli/serve.ts';
+import { COMMON_RELOADS, commonOptions, commonOptionsOf } from '../lib/cli/serve-options.ts';
+import { requireListenable } from '../lib/cli/sound.ts';
 import { GodwitError } from '../lib/errors.ts';
-import { parseCount, parseDuration } from '../lib/units.ts';
-import { AllowList } from '../lib/wire/tls.ts';
+import { parseCount } from '../lib/units.ts';
+import { AllowList } from '../lib/wire/certificate-names.ts';
 import type { RecvDaemonOptions } from './options.ts';
 
-const paths = defaultPaths('agent-recv');
-/** Each takes a worker and some 50 MiB a channel. */
-const DEFAULT_MIGRATIONS = 8;
+const LISTEN = '127.0.0.1:7070';
+/** Each takes some MiB a lane, and 12 bytes for each page of its guest. */
+const MIGRATIONS = { min: 1, max: 256, otherwise: '8' };
 const PORTS = { min: 1, max: 65535 };
 
 export const serve = serveCommand({
@@ -17,100 +19,100 @@ export const serve = serveCommand({
     listen: {
       value: 'HOST:PORT',
       help: 'where senders connect; beyond this host only\nwith TLS or --insecure',
-      otherwise: '127.0.0.1:7070',
+      otherwise: LISTEN,
     },
     'data-ports': {
       value: 'FIRST-LAST',
-      help: 'ports for data connections, one per channel and migration',
-      range: '1-65535',
+      help: 'ports for data connections, one per lane and migration',
+      range: `${PORTS.min}-${PORTS.max}`,
       otherwise: 'any free one',
     },
-    'guest-dir': {
-      value: 'DIR',
-      help: 'control sockets of received guests',
-      otherwise: paths.guestDir,
-    },
-    definitions: {
-      value: 'DIR',
-      help: 'definitions of QEMU guests, NAME.json',
-      otherwise: paths.definitions,
-    },
-    'ram-dir': { value: 'DIR', help: 'RAM files, a tmpfs', otherwise: '/dev/shm' },
-    'state-dir': { value: 'DIR', help: 'state', otherwise: paths.stateDir },
-    'peer-timeout': {
-      value: 'DURATION',
-      help: 'a silent sender is given up after this',
-      range: '500ms to 10m',
-      otherwise: '5s',
-    },
-    'reconnect-timeout': {
-      value: 'DURATION',
-      help: 'how long a sender that was lost may take to come back',
-      range: '0s to 1h, 0s: not at all',
-      otherwise: '60s',
-    },
-    ...securityOptions,
+    ...commonOptions('agent-recv'),
     'allow-peer': {
       value: 'NAME',
       repeatable: true,
       help: "a sender to admit, by its certificate's name or\nsha256:FINGERPRINT; with TLS, nobody else is",
       otherwise: 'nobody',
     },
+    'libvirt-allow-path': {
+      value: 'PATH',
+      repeatable: true,
+      help: 'a file, or a directory with all that is in it, that\na libvirt domain that arrives may have',
+      otherwise: 'none',
+    },
+    'libvirt-allow-network': {
+      value: 'NAME',
+      repeatable: true,
+      help: 'a libvirt network or a bridge that it may have',
+      otherwise: 'none',
+    },
+    'xen-allow-path': {
+      value: 'PATH',
+      repeatable: true,
+      help: 'a file, or a directory with all that is in it, that\na Xen domain that arrives may have',
+      otherwise: 'none',
+    },
+    'xen-allow-bridge': {
+      value: 'NAME',
+      repeatable: true,
+      help: 'a bridge that it may have',
+      otherwise: 'none',
+    },
     'max-migrations': {
       value: 'N',
       help: 'migrations taken at once',
-      range: '1 to 256',
-      otherwise: String(DEFAULT_MIGRATIONS),
+      range: `${MIGRATIONS.min} to ${MIGRATIONS.max}`,
+      otherwise: MIGRATIONS.otherwise,
     },
-    socket: { value: 'PATH', help: 'control socket', otherwise: paths.socket },
   },
+  reloads: [...COMMON_RELOADS, 'allow-peer', 'max-migrations', 'data-ports'],
   parse: optionsOf,
+  async check(settings) {
+    const { listenHost, security, allowed } = settings;
+    await requireListenable(listenHost, security);
+    if (security.credentials !== undefined && allowed.isEmpty)
+      throw new GodwitError(
+        'bad-option',
+        '--allow-peer names nobody: with TLS no sender is admitted',
+      );
+    const { Ownership } = await import('../lib/ownership/ownership.ts');
+    const { DESTINATION_STATES } = await import('../lib/ownership/destination-machine.ts');
+    Ownership.inspect(DESTINATION_STATES, settings);
+  },
   async start(options) {
     // Only the daemon needs workers and the protocol; the other commands start faster without.
-    const { startRecvDaemon } = await import('./daemon.ts');
+    const { startRecvDaemon } = await import('./start.ts');
     return startRecvDaemon(options);
   },
 });
 
 function optionsOf(input: Input): RecvDaemonOptions {
   const { option } = input;
-  const { host, port } = addressOf(option('listen') ?? '127.0.0.1:7070');
+  const { host, port } = parseListen(option('listen') ?? LISTEN, '--listen');
+  const migrations = option('max-migrations') ?? MIGRATIONS.otherwise;
   return {
-    socket: option('socket') ?? paths.socket,
-    stateDir: option('state-dir') ?? paths.stateDir,
-    guestDir: option('guest-dir') ?? paths.guestDir,
-    definitions: option('definitions') ?? paths.definitions,
-    ramDir: option('ram-dir') ?? '/dev/shm',
-    security: securityOf(input),
+    ...commonOptionsOf('agent-recv', input),
     allowed: new AllowList(input.options('allow-peer')),
-    maxMigrations: parseCount(
-      option('max-migrations') ?? String(DEFAULT_MIGRATIONS),
-      '--max-migrations',
-      {
-        min: 1,
-        max: 256,
-      },
-    ),
+    libvirtAllowed: {
+      paths: input.options('libvirt-allow-path').map(absolutePath('--libvirt-allow-path')),
+      networks: input.options('libvirt-allow-network'),
+    },
+    xenAllowed: {
+      paths: input.options('xen-allow-path').map(absolutePath('--xen-allow-path')),
+      bridges: input.options('xen-allow-bridge'),
+    },
+    maxMigrations: parseCount(migrations, '--max-migrations', MIGRATIONS),
     listenHost: host,
     listenPort: port,
     dataPorts: rangeOf(option('data-ports')),
-    peerTimeoutMs: parseDuration(option('peer-timeout') ?? '5s', '--peer-timeout', {
-      min: 500,
-      max: 600_000,
-    }),
-    reconnectTimeoutMs: parseDuration(option('reconnect-timeout') ?? '60s', '--reconnect-timeout', {
-      min: 0,
-      max: 3_600_000,
-    }),
   };
 }
 
-function addressOf(text: string): { host: string; port: number } {
-  const match = /^(?:\[([^\]]+)\]|([^:]+)):(\d+)$/.exec(text);
-  if (!match) throw new GodwitError('bad-option', `--listen is HOST:PORT, not "${text}"`);
-  return {
-    host: match[1] ?? match[2]!,
-    port: parseCount(match[3]!, '--listen', { ...PORTS, min: 0 }),
+function absolutePath(option: string): (text: string) => string {
+  return (text) => {
+    if (path.isAbsolute(text)) return path.normalize(text);
+    const shown = JSON.stringify(text.slice(0, 80));
+    throw new GodwitError('bad-option', `${option} is an absolute path, not ${shown}`);
   };
 }
 

@@ -1,232 +1,357 @@
-import fs from 'node:fs';
-import { formatAddress } from '../lib/control/address.ts';
-import { Agent } from '../lib/control/agent.ts';
-import type { SenderBackend } from '../lib/control/backend.ts';
-import { log } from '../lib/control/log.ts';
-import { ControlServer } from '../lib/control/server.ts';
+import { randomBytes } from 'node:crypto';
+import type { SenderBackend } from '../lib/api/backend.ts';
+import type { Figures } from '../lib/api/metrics.ts';
+import type { Crew } from '../lib/crew/crew.ts';
+import { Agent } from '../lib/daemon/agent.ts';
+import { inBackground } from '../lib/daemon/background.ts';
+import { ExpiryWatch } from '../lib/daemon/expiry.ts';
+import { Ledgers } from '../lib/daemon/ledgers.ts';
+import { Profiles } from '../lib/daemon/profiles.ts';
+import { undoChanges } from '../lib/daemon/undo-changes.ts';
+import { asGodwitError, GodwitError } from '../lib/errors.ts';
+import { Evacuations } from '../lib/evacuation/evacuations.ts';
+import type { EvacuationStore } from '../lib/evacuation/store.ts';
+import type { Finding } from '../lib/finding.ts';
+import type { SourceGuest } from '../lib/guest/guest.ts';
+import { Guests, requireTerms } from '../lib/guest/guests.ts';
+import type { Guest } from '../lib/guest/hypervisor.ts';
+import type { Profiling } from '../lib/guest/profile.ts';
+import type { Recalls } from '../lib/guest/recall/recalls.ts';
+import { log } from '../lib/log.ts';
+import { withOthers } from '../lib/migration/check/refusal.ts';
+import { inTheWay, runCheck } from '../lib/migration/check/run.ts';
+import type { CheckView } from '../lib/migration/check/view.ts';
+import type { Experiences } from '../lib/migration/experiences.ts';
+import { RecoveredDeparture } from '../lib/migration/recovered.ts';
+import type { Turn } from '../lib/migration/source/basis.ts';
+import { SourceMigration } from '../lib/migration/source.ts';
 import type {
   GuestView,
   LimitsPatch,
   MigrationRequest,
   MigrationView,
-} from '../lib/control/view.ts';
-import { asGodwitError, GodwitError } from '../lib/errors.ts';
-import type { Moment, SourceGuest } from '../lib/guest/guest.ts';
-import { SOURCE_STATES } from '../lib/handover/source-machine.ts';
-import { Journal, type JournalEntry } from '../lib/journal/journal.ts';
+} from '../lib/migration/view.ts';
+import type { Tenure } from '../lib/ownership/guest-record.ts';
+import type { JournalEntry } from '../lib/ownership/journal/journal.ts';
+import type { Ownership } from '../lib/ownership/ownership.ts';
+import { Settlement } from '../lib/ownership/settlement.ts';
+import { SOURCE_STATES } from '../lib/ownership/source-machine.ts';
+import type { GuestProfile } from '../lib/precopy/profile.ts';
+import type { Caps } from '../lib/precopy/suspension-rate.ts';
+import {
+  type ForetoldRecord,
+  foretoldRecords,
+  type TrackRecord,
+  trackRecords,
+} from '../lib/precopy/track-record.ts';
+import type { HistoryFilter, PastMigration } from '../lib/report/history.ts';
 import { LedgerWriter, ledgerFile } from '../lib/report/ledger.ts';
-import { dialControl } from './dial.ts';
-import { Guests } from './guests.ts';
+import { newestProfile } from '../lib/report/profile-file.ts';
+import { formatAddress } from '../lib/wire/address.ts';
+import { dialControl } from '../lib/wire/dial.ts';
+import { siteOf } from './evacuation-site.ts';
 import type { SendDaemonOptions } from './options.ts';
-import { RecoveredMigration } from './recovered.ts';
-import { SendSession } from './session.ts';
-import { Settlement } from './settlement.ts';
+
+/** Between looks for ledgers that are too old or too many, ms. */
+const PRUNE_MS = 3_600_000;
+
+type Departure = SourceMigration | RecoveredDeparture;
 
 /** The sending daemon: starts migrations and shows them. */
-export class SendDaemon extends Agent<SendSession | RecoveredMigration> implements SenderBackend {
+export class SendDaemon extends Agent<Departure> implements SenderBackend {
   override readonly role = 'send';
-  readonly #options: SendDaemonOptions;
+  #options: SendDaemonOptions;
+  readonly #expiry: ExpiryWatch;
+  #pruning: NodeJS.Timeout | undefined;
+  readonly #experiences: Experiences;
+  readonly #threads: Threads;
   readonly #running = new Set<Promise<void>>();
-  /** Names of guests that are being migrated. */
-  readonly #busy = new Set<string>();
+  readonly #profiles: Profiles;
+  readonly #ledgers: Ledgers;
+  readonly evacuations: Evacuations;
   /** Handovers that are being finished, by migration. */
   readonly #settling = new Map<string, Settlement>();
-  readonly #journal: Journal;
-  readonly #guests: Guests;
   #stopping = false;
 
-  constructor(options: SendDaemonOptions, journal: Journal) {
-    super();
+  constructor(
+    options: SendDaemonOptions,
+    ownership: Ownership,
+    experiences: Experiences,
+    threads: Threads,
+    evacuations: EvacuationStore,
+  ) {
+    super(ownership, new Guests(options, threads.crew), options.clusterNodes);
     this.#options = options;
-    this.#journal = journal;
-    this.#guests = new Guests(options);
-  }
-
-  /** Takes up what an earlier run left open; the rest goes on in the background. */
-  recover(): void {
-    for (const entry of this.#journal.open) this.#recoverOne(entry);
-  }
-
-  #recoverOne(entry: JournalEntry): void {
-    const migration = new RecoveredMigration(entry, {
-      journal: this.#journal,
-      attach: (name, handle) => this.#guests.attach(entry.hypervisor, name, handle),
-      hook: (moment, { id }) => this.#hook(moment, entry.guest, id, entry.peer),
-      ledgerFile: (id) => ledgerFile(this.#options.stateDir, id),
-      onChange: (changed) => this.registry.changed(changed),
-      log: (level, text, { id, guestName }) => log(level, text, `${id} ${guestName}`),
+    this.#threads = threads;
+    this.#expiry = new ExpiryWatch(options.security.credentials);
+    this.#experiences = experiences;
+    this.#profiles = new Profiles(options.stateDir, this.guestsHere, ownership.records);
+    this.#ledgers = new Ledgers(options.stateDir, {
+      ids: () => this.registry.all().map(({ id }) => id),
+      isOpen: (id) => this.#isOpen(id),
     });
-    this.registry.add(migration);
-    this.#inBackground(this.#finishRecovery(migration));
+    const site = siteOf(this, options.stateDir, {
+      inTheWay: async (request) =>
+        this.#inTheWay(request, await this.guestsHere.find(request.guest)),
+      steer: (id, caps) => this.#steer(id, caps),
+    });
+    this.evacuations = new Evacuations(evacuations, site);
   }
 
-  #hook(moment: Moment, guest: string, migration: string, peer: string): Promise<void> {
-    return this.#guests.hook(moment, { guest, migration, side: 'source', peer });
+  override recover(): void {
+    super.recover();
+    const { records } = this.ownership;
+    const isOver = () => this.#stopping;
+    void inBackground('settings', undoChanges(this.guestsHere, records, isOver));
+    const prune = () => inBackground('ledgers', this.#ledgers.prune(this.#options.retention));
+    void prune();
+    this.evacuations.resume();
+    this.#pruning = setInterval(prune, PRUNE_MS).unref();
   }
 
-  async #finishRecovery(migration: RecoveredMigration): Promise<void> {
-    await migration
-      .restart()
-      .catch((error) => log('error', asGodwitError(error).message, migration.id));
-    await this.#settle(migration);
-    migration.close();
+  protected override recoverOne(entry: JournalEntry): void {
+    const { migration: id, guest, hypervisor, peer } = entry;
+    const tenure = this.ownership.records.recovered(guest, id, entry.epoch);
+    const context = this.contextOf({ id, guest, hypervisor, peer, tenure });
+    const file = ledgerFile(this.#options.stateDir, id);
+    const departure: RecoveredDeparture = new RecoveredDeparture(
+      entry,
+      { ...context, onChange: () => this.registry.changed(departure) },
+      file,
+    );
+    this.registry.add(departure);
+    this.#goesOn(departure, departure.restart());
+  }
+
+  /** After the work on this host the destination is told, in the background. */
+  #goesOn(departure: Departure, work: Promise<void>): void {
+    const run = inBackground(
+      departure.id,
+      inBackground(departure.id, work)
+        .then(() => this.#settle(departure))
+        .then(() => departure.close()),
+    ).finally(() => this.#running.delete(run));
+    this.#running.add(run);
   }
 
   /** Resolves when the destination has been told, or the daemon stops. */
-  async #settle(migration: SendSession | RecoveredMigration): Promise<void> {
-    const { id, handover, secret } = migration;
+  async #settle(departure: Departure): Promise<void> {
+    const { id, handover, secret } = departure;
     // Never accepted: no destination knows of it.
-    if (secret.length === 0) await handover.dispatch({ type: 'forgotten' });
+    if (secret.length === 0) await handover.hearForgotten();
     if (this.#stopping || this.#settling.has(id) || handover.state.name === 'ended') return;
-    const { peerTimeoutMs, connectTimeoutMs, security } = this.#options;
     const settlement = new Settlement({
       handover,
       migration: id,
       secret,
       dial: async () => {
-        const { host, port } = migration;
-        const limits = { channels: 1, peerTimeoutMs, connectTimeoutMs };
+        const { host, port } = departure;
+        const { peerTimeoutMs, connectTimeoutMs, security } = this.#options; // as they are by then
+        const limits = { lanes: 1, peerTimeoutMs, connectTimeoutMs };
         return (await dialControl({ host, port, security, ...limits })).control;
       },
-      onWaiting: (reason) => migration.waiting(reason),
+      onWaiting: (reason) => departure.waiting(reason),
     });
     this.#settling.set(id, settlement);
     await settlement.run();
     this.#settling.delete(id);
   }
 
-  #inBackground(work: Promise<void>): void {
-    const run = work.finally(() => this.#running.delete(run));
-    this.#running.add(run);
-  }
-
   /** The way is open again: the peer may have something to be told now. */
-  protected override resolved(migration: SendSession | RecoveredMigration): void {
-    const settlement = this.#settling.get(migration.id);
+  protected override resolved(departure: Departure): void {
+    const settlement = this.#settling.get(departure.id);
     if (settlement) return settlement.hurry();
-    this.#inBackground(this.#settle(migration).then(() => migration.close()));
+    this.#goesOn(departure, Promise.resolve());
   }
 
-  /** Resolves when the migration has begun. @throws GodwitError unknown-guest, guest-busy, … */
-  async start(request: MigrationRequest): Promise<MigrationView> {
-    if (this.#stopping) throw new GodwitError('shutting-down', 'agent-send is shutting down');
-    const name = request.guest;
-    if (this.#busy.has(name))
-      throw new GodwitError('guest-busy', `guest ${name} is being migrated already`);
-    this.#busy.add(name);
-    try {
-      const guest = await this.#guests.connect(name);
-      const session = this.#open(request, guest);
-      this.registry.add(session);
-      this.#inBackground(this.#run(session, name));
-      return session.view();
-    } catch (error) {
-      this.#busy.delete(name);
-      throw error;
-    }
-  }
-
-  async #run(session: SendSession, name: string): Promise<void> {
-    try {
-      await session.run();
-    } finally {
-      this.#busy.delete(name);
-    }
-    await this.#settle(session);
-    session.close();
-  }
-
-  #open(request: MigrationRequest, guest: SourceGuest) {
-    const { stateDir, channels, peerTimeoutMs, connectTimeoutMs, reconnectTimeoutMs } =
-      this.#options;
-    try {
-      return new SendSession(request, guest, {
-        channels,
-        peerTimeoutMs,
-        connectTimeoutMs,
-        reconnectTimeoutMs,
-        security: this.#options.security,
-        journal: this.#journal,
-        attach: (name, handle) => this.#guests.attach(guest.description.hypervisor, name, handle),
-        hook: (moment, { id, host, port }) =>
-          this.#hook(moment, request.guest, id, formatAddress(host, port)),
-        settle: (session) => this.#settle(session),
-        ledger: (id) =>
-          new LedgerWriter(ledgerFile(stateDir, id), (error) => log('warn', error.message, id)),
-        onChange: (session) => this.registry.changed(session),
-        log: (level, text, session) => log(level, text, `${session.id} ${request.guest}`),
-      });
-    } catch (error) {
-      guest.close();
-      throw error;
-    }
-  }
-
-  change(id: string, patch: LimitsPatch): MigrationView {
-    return this.act(id, (session) => live(session).change(patch));
-  }
-
-  cutover(id: string): MigrationView {
-    return this.act(id, (session) => live(session).cutover());
-  }
-
-  guests(): Promise<GuestView[]> {
-    return this.#guests.list(this.#busy);
-  }
-
-  ledgerFile(id: string): string {
-    const known = this.registry.tryFind(id)?.id;
-    const { stateDir } = this.#options;
-    if (known) return ledgerFile(stateDir, known);
-    // Of an earlier run of the daemon: by a prefix that only one ledger has.
-    const dir = ledgerFile(stateDir, 'x').replace(/x\.ndjson$/, '');
-    const names = fs.existsSync(dir) ? fs.readdirSync(dir) : [];
-    const [found, ...more] = names.filter((name) => name.startsWith(id));
-    if (!found || more.length > 0 || id === '')
-      throw new GodwitError('unknown-migration', `no migration "${id}" in ${dir}`);
-    return ledgerFile(stateDir, found.replace(/\.ndjson$/, ''));
+  /** For what begins from here on. */
+  reload(options: SendDaemonOptions): void {
+    this.#options = options;
+    this.#expiry.watch(options.security.credentials);
   }
 
   /**
-   * Cancels what has not been committed and waits until that has ended. What the destination still
-   * has to say is left to the journal.
+   * Resolves when the migration has begun.
+   * @param turn to be suspended, where others want it, too
+   * @throws GodwitError unknown-guest, guest-busy, …
+   */
+  async start(request: MigrationRequest, turn?: Turn): Promise<MigrationView> {
+    if (this.#stopping) throw new GodwitError('shutting-down', 'agent-send is shutting down');
+    const id = randomBytes(8).toString('hex');
+    const found = await this.guestsHere.find(request.guest);
+    requireTerms(found, request);
+    try {
+      await this.guestsHere.requireHooks(found.hypervisor, found.name);
+      return await this.#begin(id, request, found, turn);
+    } catch (thrown) {
+      throw await withOthers(asGodwitError(thrown), () => this.#inTheWay(request, found));
+    }
+  }
+
+  #inTheWay(request: MigrationRequest, found: Guest): Promise<readonly Finding[]> {
+    const lent = { guests: this.guestsHere, records: this.ownership.records };
+    return inTheWay(request, found, { ...this.#options, ...lent });
+  }
+
+  #steer(id: string, caps: Required<Caps>): void {
+    const departure = this.registry.tryFind(id);
+    if (departure instanceof SourceMigration) departure.steer(caps);
+  }
+
+  async #begin(
+    id: string,
+    request: MigrationRequest,
+    found: Guest,
+    turn: Turn | undefined,
+  ): Promise<MigrationView> {
+    const tenure = await this.ownership.records.claim(request.guest, id, 1, found.uuid);
+    let guest: SourceGuest | undefined;
+    try {
+      guest = await found.openSource(request);
+      const migration = this.#open(id, request, guest, tenure, turn);
+      this.registry.add(migration);
+      this.#goesOn(migration, migration.run(guest));
+      return migration.view();
+    } catch (error) {
+      guest?.close();
+      await tenure.rest().catch(() => tenure.leave()); // swept later, then
+      throw error;
+    }
+  }
+
+  #open(
+    id: string,
+    request: MigrationRequest,
+    guest: SourceGuest,
+    tenure: Tenure,
+    turn: Turn | undefined,
+  ): SourceMigration {
+    const { stateDir, ramDir, lanes, peerTimeoutMs, connectTimeoutMs } = this.#options;
+    const { reconnectTimeoutMs, security } = this.#options;
+    const { hypervisor } = guest.description;
+    const peer = formatAddress(request.host, request.port);
+    const migration: SourceMigration = new SourceMigration(id, request, guest, {
+      ...this.contextOf({ id, guest: request.guest, hypervisor, peer, tenure }),
+      machine: this.guestsHere.outlineOf(guest.description).machine,
+      ramDir,
+      lanes,
+      peerTimeoutMs,
+      connectTimeoutMs,
+      reconnectTimeoutMs,
+      security,
+      experiences: this.#experiences,
+      profile: (name) => newestProfile(stateDir, name),
+      crew: this.#threads.crew,
+      recalls: this.#threads.recalls,
+      turn,
+      settle: () => this.#settle(migration),
+      ledger: () =>
+        new LedgerWriter(ledgerFile(stateDir, id), (error) => log('error', error.message, id)),
+      onChange: () => this.registry.changed(migration),
+    });
+    return migration;
+  }
+
+  check(request: MigrationRequest): Promise<CheckView> {
+    const { records, journal } = this.ownership;
+    const lent = { guests: this.guestsHere, records, journal, experiences: this.#experiences };
+    return runCheck(request, { ...this.#options, ...lent });
+  }
+
+  change(id: string, patch: LimitsPatch): MigrationView {
+    return this.act(id, (departure) => live(departure).change(patch));
+  }
+
+  cutover(id: string, force: boolean): MigrationView {
+    return this.act(id, (departure) => live(departure).cutover(force));
+  }
+
+  trackRecords(): TrackRecord[] {
+    return trackRecords(this.#experiences.all);
+  }
+
+  foretoldRecords(): ForetoldRecord[] {
+    return foretoldRecords(this.#experiences.moves);
+  }
+
+  figures(): Figures {
+    return { ...this.figuresOf(SOURCE_STATES, this.#expiry.expiries), refused: undefined };
+  }
+
+  async guests(): Promise<GuestView[]> {
+    const busy = new Map<string, string>();
+    for (const departure of this.registry.all())
+      if (departure instanceof SourceMigration && departure.view().phase !== 'ended')
+        busy.set(departure.view().guest, departure.handover.entry.hypervisor);
+    const migrating = [...busy].map(([name, hypervisor]) => {
+      return { name, hypervisor, trouble: 'migrating' };
+    });
+    const here = [...migrating, ...this.#profiles.lines];
+    const others = await this.guestsHere.list(new Set(here.map(({ name }) => name)));
+    return [...here, ...others].sort((a, b) => (a.name < b.name ? -1 : 1));
+  }
+
+  async profile(guest: string, profiling: Profiling): Promise<GuestProfile> {
+    if (this.#stopping) throw new GodwitError('shutting-down', 'agent-send is shutting down');
+    return this.#profiles.take(guest, profiling);
+  }
+
+  endProfile(guest: string): void {
+    this.#profiles.end(guest);
+  }
+
+  newestProfile(guest: string): GuestProfile {
+    const profile = newestProfile(this.#options.stateDir, guest);
+    if (profile !== undefined) return profile;
+    throw new GodwitError('unknown-profile', `no profile of guest ${guest} is kept; take one`);
+  }
+
+  ledgerFile(id: string): Promise<string> {
+    return this.#ledgers.file(id);
+  }
+
+  history(filter: HistoryFilter): Promise<PastMigration[]> {
+    return this.#ledgers.history(filter);
+  }
+
+  #isOpen(id: string): boolean {
+    const shown = this.registry.all().find((one) => one.id === id);
+    const isShown = shown !== undefined && shown.view().phase !== 'ended';
+    return isShown || this.ownership.journal.entry(id) !== undefined;
+  }
+
+  /**
+   * Cancels what has not been committed and waits until that has ended, as far as it does. What is
+   * still owed to a guest or to a destination is left to the journal.
    */
   async stop(): Promise<void> {
     this.#stopping = true;
+    const evacuated = this.evacuations.stop(); // before migrations end that it has begun
+    this.#expiry.stop();
+    clearInterval(this.#pruning);
     const error = new GodwitError('shutting-down', 'agent-send was told to stop');
-    for (const session of this.registry.all())
-      if (session instanceof SendSession && session.cancellable) session.cancel(error);
+    for (const departure of this.registry.all())
+      if (departure instanceof SourceMigration && departure.cancellable) departure.cancel(error);
     for (const settlement of this.#settling.values()) settlement.stop();
-    await Promise.all(this.#running);
-    await this.#journal.close();
+    const ended = Promise.all([...this.#running, this.#profiles.endAll(error), evacuated]);
+    await this.letEnd(ended.then(() => this.#experiences.idle()));
+    await stopThreads(this.#threads);
+    await this.ownership.close();
   }
+}
+
+/** Every thread that migrations need, there before the first. */
+export interface Threads {
+  readonly crew: Crew;
+  readonly recalls: Recalls;
+}
+
+export async function stopThreads({ crew, recalls }: Threads): Promise<void> {
+  await Promise.all([crew.stop(), recalls.stop()]);
 }
 
 /** @throws GodwitError too-late */
-function live(migration: SendSession | RecoveredMigration): SendSession {
-  if (migration instanceof SendSession) return migration;
+function live(migration: Departure): SourceMigration {
+  if (migration instanceof SourceMigration) return migration;
   throw new GodwitError('too-late', 'this migration is being recovered; see resolve');
-}
-
-/** Starts the daemon; it serves its control socket until `stop`. */
-export async function startSendDaemon(options: SendDaemonOptions) {
-  const journal = await Journal.open(options.stateDir, SOURCE_STATES);
-  const daemon = new SendDaemon(options, journal);
-  let server: ControlServer;
-  try {
-    server = await ControlServer.open(options.socket, daemon);
-  } catch (error) {
-    await journal.close();
-    throw error;
-  }
-  daemon.recover();
-  const status = `control socket ${options.socket}, guests in ${options.guestDir}`;
-  log('info', `agent-send ready: ${status}`);
-  return {
-    status,
-    stop: async () => {
-      await daemon.stop();
-      await server.close();
-    },
-  };
 }

@@ -1,18 +1,10 @@
-import type { DefaultPaths } from '../lib/control/paths.ts';
-import type { Security } from '../lib/wire/credentials.ts';
+import type { CommonOptions } from '../lib/cli/serve-options.ts';
+import type { Retention } from '../lib/report/history.ts';
 
 /** What the sending daemon is started with. */
-export interface SendDaemonOptions extends DefaultPaths {
-  /** Definitions of QEMU guests. */
-  readonly definitions: string;
-  /** Where RAM files of definitions may lie. */
-  readonly ramDir: string;
+export interface SendDaemonOptions extends CommonOptions {
   /** Data connections per migration, unless a request says otherwise. */
-  readonly channels: number;
-  readonly security: Security;
-  /** A peer that says nothing for so long is given up, ms. */
-  readonly peerTimeoutMs: number;
+  readonly lanes: number;
   readonly connectTimeoutMs: number;
-  /** How long a lost connection is tried again; 0: not at all. */
-  readonly reconnectTimeoutMs: number;
+  readonly retention: Retention;
 }

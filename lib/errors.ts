@@ -8,10 +8,16 @@ export type ErrorCode =
   | 'bad-option'
   | 'bad-request'
   | 'unknown-migration'
+  | 'ambiguous-id'
   | 'unknown-guest'
+  | 'unknown-profile'
   | 'guest-busy'
   | 'guest-exists'
   | 'guest-not-running'
+  | 'guest-stopped'
+  | 'moved-by-xl'
+  | 'not-seen'
+  | 'evacuation-open'
   // reaching the peer
   | 'daemon-unreachable'
   | 'host-unknown'
@@ -26,6 +32,7 @@ export type ErrorCode =
   | 'too-many'
   | 'peer-closed'
   | 'peer-silent'
+  | 'no-progress'
   // what the peer sent
   | 'bad-magic'
   | 'bad-version'
@@ -41,10 +48,12 @@ export type ErrorCode =
   | 'digest-mismatch'
   | 'device-state-invalid'
   | 'verify-mismatch'
-  | 'channel-refused'
-  // what QEMU wrote
+  | 'lane-refused'
+  // what QEMU or xl wrote
   | 'qemu-stream'
+  | 'xen-stream'
   // resources of a host
+  | 'exhausted'
   | 'memory-insufficient'
   | 'ram-file-failed'
   | 'definition-invalid'
@@ -53,12 +62,16 @@ export type ErrorCode =
   | 'journal-failed'
   | 'journal-invalid'
   | 'listen-failed'
+  | 'metrics-failed'
+  | 'claim-failed'
   | 'hypervisor-failed'
+  | 'not-started'
   | 'hook-failed'
   | 'guest-died'
   // decisions
   | 'policy-abort'
   | 'suspension-limit'
+  | 'cutover-refused'
   | 'cancelled'
   | 'too-late'
   | 'shutting-down'
@@ -73,21 +86,49 @@ export class GodwitError extends Error {
   readonly code: ErrorCode;
   /** True when the peer reported it, false when this side found it. */
   readonly fromPeer: boolean;
+  /** A suspension limit that would have been enough, ms; undefined where that was not the reason. */
+  readonly enoughMs: number | undefined;
 
   constructor(
     code: ErrorCode,
     message: string,
-    options: { cause?: unknown; fromPeer?: boolean } = {},
+    options: { cause?: unknown; fromPeer?: boolean; enoughMs?: number | undefined } = {},
   ) {
     super(message, 'cause' in options ? { cause: options.cause } : undefined);
     this.code = code;
     this.fromPeer = options.fromPeer ?? false;
+    this.enoughMs = options.enoughMs;
   }
 }
 
-/** Any thrown value as a GodwitError; what is not one already is a bug and says so by its code. */
+/** The form that all codes have: those of a peer may be newer than this agent. */
+export function isErrorCode(code: string): code is ErrorCode {
+  return /^[a-z][a-z-]{0,39}$/.test(code);
+}
+
+/** What the system, or a thread that could not start, says when there is no more of something. */
+const EXHAUSTED: Readonly<Record<string, string>> = {
+  EMFILE:
+    'this process may have no more files and connections open (EMFILE): raise LimitNOFILE= of its unit, or ulimit -n',
+  ENFILE:
+    'this host may have no more files and connections open (ENFILE): raise its fs.file-max, or end what has them',
+  ENOMEM: 'there is no memory left for it (ENOMEM): make room on this host',
+};
+const OUT_OF_MEMORY = /Array buffer allocation failed|ERR_WORKER_OUT_OF_MEMORY/;
+
+/**
+ * Any thrown value as a GodwitError; what is not one already is a bug and says so by its code, or there
+ * was no more of what it takes.
+ */
 export function asGodwitError(thrown: unknown): GodwitError {
   if (thrown instanceof GodwitError) return thrown;
   const text = thrown instanceof Error ? thrown.message : String(thrown);
+  const name = exhaustedIn(`${(thrown as { code?: unknown } | undefined)?.code} ${text}`);
+  if (name !== undefined) return new GodwitError('exhausted', EXHAUSTED[name]!, { cause: thrown });
   return new GodwitError('internal', `internal error: ${text}`, { cause: thrown });
+}
+
+function exhaustedIn(words: string): string | undefined {
+  if (OUT_OF_MEMORY.test(words)) return 'ENOMEM';
+  return /\b(EMFILE|ENFILE|ENOMEM)\b/.exec(words)?.[1];
 }

@@ -11,7 +11,13 @@ export interface Range {
   readonly max?: number;
 }
 
-const DURATION_UNITS: Record<string, number> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 };
+const DURATION_UNITS: Record<string, number> = {
+  ms: 1,
+  s: 1000,
+  m: 60_000,
+  h: 3_600_000,
+  d: 86_400_000,
+};
 
 const SIZE_UNITS: Record<string, number> = {
   b: 1,
@@ -42,7 +48,7 @@ interface Quantity {
 
 const DURATION: Quantity = {
   noun: 'a duration',
-  units: 'ms, s, m, h (as in 300ms or 2m)',
+  units: 'ms, s, m, h, d (as in 300ms or 2m)',
   factorOf: (unit) => DURATION_UNITS[unit.toLowerCase()],
   format: formatDuration,
 };

@@ -1,85 +1,86 @@
 import os from 'node:os';
-import type { Input } from '../../lib/control/cli.ts';
-import { defaultPaths } from '../../lib/control/paths.ts';
-import { securityOf, securityOptions } from '../../lib/control/security-options.ts';
-import { serveCommand } from '../../lib/control/serve.ts';
-import { parseCount, parseDuration } from '../../lib/units.ts';
-import { MAX_CHANNELS } from '../../lib/wire/handshake.ts';
+import type { Input } from '../../lib/cli/cli.ts';
+import { serveCommand } from '../../lib/cli/serve.ts';
+import {
+  COMMON_RELOADS,
+  commonOptions,
+  commonOptionsOf,
+  durationOf,
+  durationOption,
+} from '../../lib/cli/serve-options.ts';
+import { parseCount, parseDuration, parseSize } from '../../lib/units.ts';
+import { MAX_LANES } from '../../lib/wire/handshake.ts';
 import type { SendDaemonOptions } from '../options.ts';
 
-const paths = defaultPaths('agent-send');
-/** More channels than this gain nothing on a link that one core can fill. */
-const DEFAULT_CHANNELS = Math.min(4, os.availableParallelism());
+/**
+ * A lane takes a core at either end, and the guests have some, too: a second lane on two cores made a move cost a
+ * fourth more. More than four gain nothing on a link that one core can fill.
+ */
+const DEFAULT_LANES = String(Math.min(4, Math.ceil(os.availableParallelism() / 2)));
+const CONNECT_TIMEOUT = {
+  help: 'longest wait for a connection',
+  min: 500,
+  max: 600_000,
+  otherwise: '5s',
+};
+
+/** Of ledgers: an hour is for whoever wants none, ten years for whoever wants all. */
+const KEEP = { min: 3_600_000, max: 3653 * 86_400_000 };
+const SPACE = { min: 1 << 20, max: 2 ** 50 };
 
 export const serve = serveCommand({
   options: {
-    socket: { value: 'PATH', help: 'control socket', otherwise: paths.socket },
-    'state-dir': { value: 'DIR', help: 'ledgers', otherwise: paths.stateDir },
-    'guest-dir': {
-      value: 'DIR',
-      help: 'control sockets of the guests',
-      otherwise: paths.guestDir,
-    },
-    definitions: {
-      value: 'DIR',
-      help: 'definitions of QEMU guests, NAME.json',
-      otherwise: paths.definitions,
-    },
-    'ram-dir': { value: 'DIR', help: 'where their RAM files lie', otherwise: '/dev/shm' },
-    channels: {
+    ...commonOptions('agent-send'),
+    lanes: {
       value: 'N',
       help: 'data connections of a migration',
-      range: `1 to ${MAX_CHANNELS}`,
-      otherwise: String(DEFAULT_CHANNELS),
+      range: `1 to ${MAX_LANES}`,
+      otherwise: 'as many as there are cores, at most 4',
     },
-    'peer-timeout': {
+    'connect-timeout': durationOption(CONNECT_TIMEOUT),
+    'keep-ledgers': {
       value: 'DURATION',
-      help: 'a silent peer is given up after this',
-      range: '500ms to 10m',
-      otherwise: '5s',
+      help: 'ledgers of migrations that ended longer ago are removed: 90d',
+      otherwise: 'all are kept',
     },
-    'connect-timeout': {
-      value: 'DURATION',
-      help: 'longest wait for a connection',
-      range: '500ms to 10m',
-      otherwise: '5s',
-    },
-    ...securityOptions,
-    'reconnect-timeout': {
-      value: 'DURATION',
-      help: 'how long a lost connection is tried again',
-      range: '0s to 1h, 0s: not at all',
-      otherwise: '60s',
+    'ledger-space': {
+      value: 'SIZE',
+      help: 'the oldest ledgers are removed when all take more: 1GiB',
+      otherwise: 'no limit',
     },
   },
+  reloads: [...COMMON_RELOADS, 'lanes', 'connect-timeout', 'keep-ledgers', 'ledger-space'],
   parse: optionsOf,
+  async check(settings) {
+    const { Ownership } = await import('../../lib/ownership/ownership.ts');
+    const { SOURCE_STATES } = await import('../../lib/ownership/source-machine.ts');
+    Ownership.inspect(SOURCE_STATES, settings);
+  },
   async start(options) {
     // Only the daemon needs workers and the protocol; the other commands start faster without.
-    const { startSendDaemon } = await import('../daemon.ts');
+    const { startSendDaemon } = await import('../start.ts');
     return startSendDaemon(options);
   },
 });
 
+function optional(
+  input: Input,
+  name: string,
+  parse: (text: string, option: string) => number,
+): number | undefined {
+  const text = input.option(name);
+  return text === undefined ? undefined : parse(text, `--${name}`);
+}
+
 function optionsOf(input: Input): SendDaemonOptions {
-  const { option } = input;
-  const duration = (name: string) =>
-    parseDuration(option(name) ?? '5s', `--${name}`, { min: 500, max: 600_000 });
+  const lanes = input.option('lanes') ?? DEFAULT_LANES;
   return {
-    socket: option('socket') ?? paths.socket,
-    stateDir: option('state-dir') ?? paths.stateDir,
-    guestDir: option('guest-dir') ?? paths.guestDir,
-    definitions: option('definitions') ?? paths.definitions,
-    ramDir: option('ram-dir') ?? '/dev/shm',
-    channels: parseCount(option('channels') ?? String(DEFAULT_CHANNELS), '--channels', {
-      min: 1,
-      max: MAX_CHANNELS,
-    }),
-    security: securityOf(input),
-    peerTimeoutMs: duration('peer-timeout'),
-    connectTimeoutMs: duration('connect-timeout'),
-    reconnectTimeoutMs: parseDuration(option('reconnect-timeout') ?? '60s', '--reconnect-timeout', {
-      min: 0,
-      max: 3_600_000,
-    }),
+    ...commonOptionsOf('agent-send', input),
+    lanes: parseCount(lanes, '--lanes', { min: 1, max: MAX_LANES }),
+    connectTimeoutMs: durationOf(input, 'connect-timeout', CONNECT_TIMEOUT),
+    retention: {
+      keepMs: optional(input, 'keep-ledgers', (text, name) => parseDuration(text, name, KEEP)),
+      keepBytes: optional(input, 'ledger-space', (text, name) => parseSize(text, name, SPACE)),
+    },
   };
 }

@@ -74,7 +74,7 @@ export class GuestLayout {
   }
 }
 
-/** The channel that carries a chunk: always the same one, so that TCP's order is order enough. */
-export function channelOfChunk(chunk: number, channels: number): number {
-  return chunk % channels;
+/** The lane that carries a chunk: always the same one, so that TCP's order is order enough. */
+export function laneOfChunk(chunk: number, lanes: number): number {
+  return chunk % lanes;
 }

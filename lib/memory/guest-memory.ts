@@ -1,6 +1,6 @@
 import fs from 'node:fs';
 import { GodwitError } from '../errors.ts';
-import { CHUNK_PAGES, PAGE_SIZE, type RegionFile } from './guest-layout.ts';
+import { PAGE_SIZE, type RegionFile } from './guest-layout.ts';
 
 /**
  * Guest memory through the files that hold it: page reads and writes by pfn, synchronous, for
@@ -84,9 +84,4 @@ export class GuestMemory {
       throw new GodwitError('ram-file-failed', `RAM file ${path}: ${why}`, { cause });
     }
   }
-}
-
-/** Pages of a chunk that exist below `pfnEnd`. */
-export function pagesInChunk(chunk: number, pfnEnd: number): number {
-  return Math.min(CHUNK_PAGES, pfnEnd - chunk * CHUNK_PAGES);
 }

@@ -74,6 +74,12 @@ export class PageSet {
     return taken;
   }
 
+  /** Adds every page of a set of the same guest. */
+  addSet(other: PageSet): void {
+    assert.equal(other.pfnEnd, this.pfnEnd, 'both sets are of one guest');
+    for (let i = 0; i < this.#words.length; i++) this.#words[i]! |= other.#words[i]!;
+  }
+
   addRun(run: PageRun): void {
     const end = run.firstPfn + run.pages;
     assert(end <= this.pfnEnd);
@@ -130,4 +136,16 @@ function bitsOf(word: number): number {
   let x = word - ((word >>> 1) & 0x55555555);
   x = (x & 0x33333333) + ((x >>> 2) & 0x33333333);
   return Math.imul((x + (x >>> 4)) & 0x0f0f0f0f, 0x01010101) >>> 24;
+}
+
+/** Cuts runs at chunk borders: a run within one chunk is within one region. */
+export function* runsWithinChunks(runs: Iterable<PageRun>): Generator<PageRun> {
+  for (const { firstPfn, pages } of runs) {
+    const end = firstPfn + pages;
+    for (let pfn = firstPfn; pfn < end; ) {
+      const next = Math.min(end, (Math.floor(pfn / CHUNK_PAGES) + 1) * CHUNK_PAGES);
+      yield { firstPfn: pfn, pages: next - pfn };
+      pfn = next;
+    }
+  }
 }

@@ -3,24 +3,29 @@ import { GodwitError } from '../errors.ts';
 import {
   CHUNK_PAGES,
   CHUNK_SIZE,
-  channelOfChunk,
   type GuestLayout,
+  laneOfChunk,
   PAGE_SIZE,
 } from '../memory/guest-layout.ts';
 import type { GuestMemory } from '../memory/guest-memory.ts';
 import type { PageBatch } from '../wire/messages.ts';
 import { ENCODING } from './encoding.ts';
-import type { PageHash } from './hash.ts';
+import { hashableMemory, type PageHash } from './hash.ts';
 import type { HashTable } from './hash-table.ts';
 import type { RoundTags } from './round-tags.ts';
 
 const ZERO_CHUNK = Buffer.alloc(CHUNK_SIZE);
+/**
+ * Pages that had to be built (delta, copy) or looked at (zero), each at its place in the chunk. All
+ * lanes of a thread share it, since a batch is decoded in one go.
+ */
+const BUILT = hashableMemory(CHUNK_SIZE);
 
 /** What the decoder works on. */
 export interface DecoderContext {
   readonly layout: GuestLayout;
-  readonly channel: number;
-  readonly channels: number;
+  readonly lane: number;
+  readonly lanes: number;
   readonly memory: GuestMemory;
   readonly hash: PageHash;
   readonly table: HashTable;
@@ -30,17 +35,17 @@ export interface DecoderContext {
 
 /**
  * Rebuilds the pages of a batch, verifies the hash of each after reconstruction and only then
- * writes them. One per channel. A batch that breaks a rule throws a GodwitError and writes nothing.
+ * writes them. One per lane. A batch that breaks a rule throws a GodwitError and writes nothing.
  */
 export class BatchDecoder {
   readonly #context: DecoderContext;
   readonly #zeroHash: bigint;
-  /** Pages that had to be built (delta, copy), each at its place in the chunk. */
-  readonly #built = Buffer.alloc(CHUNK_SIZE);
   readonly #delta = new Uint8Array(PAGE_SIZE);
   readonly #deltaWords = new Uint32Array(this.#delta.buffer);
   /** Where each page of the batch stands before it is written; undefined: nothing to write. */
   readonly #source: (Buffer | undefined)[] = new Array(CHUNK_PAGES);
+  /** Of each page of the batch, what it really hashes to. */
+  readonly #actual = new BigUint64Array(CHUNK_PAGES);
   readonly #sourceAt = new Uint32Array(CHUNK_PAGES);
 
   constructor(context: DecoderContext) {
@@ -58,14 +63,14 @@ export class BatchDecoder {
     return offsets.length;
   }
 
-  /** Page offsets in the chunk, each of them a page of this channel and of this guest. */
+  /** Page offsets in the chunk, each of them a page of this lane and of this guest. */
   #offsets(batch: PageBatch): number[] {
-    const { layout, channel, channels } = this.#context;
+    const { layout, lane, lanes } = this.#context;
     const region = layout.regionOfChunk(batch.chunk);
-    if (!region || channelOfChunk(batch.chunk, channels) !== channel)
+    if (!region || laneOfChunk(batch.chunk, lanes) !== lane)
       throw new GodwitError(
         'pfn-out-of-range',
-        `page batch for chunk ${batch.chunk}, which is not one of channel ${channel}`,
+        `page batch for chunk ${batch.chunk}, which is not one of lane ${lane}`,
       );
     const count = batch.offsetDelta.length;
     if (count === 0 || count !== batch.encodings.length || count * 8 !== batch.hashes.length)
@@ -120,71 +125,82 @@ export class BatchDecoder {
     let deltaAt = 0;
     let copies = 0;
     this.#source.fill(undefined);
+    this.#readZeroPages(batch, offsets);
     for (let i = 0; i < offsets.length; i++) {
       const offset = offsets[i]!;
       const pfn = batch.chunk * CHUNK_PAGES + offset;
-      let actual: bigint;
       switch (batch.encodings[i]) {
         case ENCODING.zero:
-          actual = this.#zeroHash;
-          // A page never written reads as zeros already: leave the hole in the file.
-          if (table.get(pfn) !== 0n && table.get(pfn) !== actual)
-            this.#place(offset, ZERO_CHUNK, offset * PAGE_SIZE);
+          this.#actual[i] = this.#zeroHash;
+          if (!this.#isZero(offset)) this.#place(offset, ZERO_CHUNK, offset * PAGE_SIZE);
           break;
         case ENCODING.same:
-          actual = table.get(pfn);
+          this.#actual[i] = table.get(pfn);
           break;
         case ENCODING.raw:
-          actual = hash.of(raw.subarray(rawAt, rawAt + PAGE_SIZE));
+          hash.pageInto(this.#actual, i, raw, rawAt);
           this.#place(offset, raw, rawAt);
           rawAt += PAGE_SIZE;
           break;
         case ENCODING.delta:
           this.#buildDelta(pfn, offset, delta.subarray(deltaAt, deltaAt + PAGE_SIZE));
           deltaAt += PAGE_SIZE;
-          actual = this.#hashBuilt(offset);
+          hash.pageInto(this.#actual, i, BUILT, offset * PAGE_SIZE);
           break;
         default:
           this.#buildCopy(batch.chunk, offset, batch.copyOf[copies++]!);
-          actual = this.#hashBuilt(offset);
+          hash.pageInto(this.#actual, i, BUILT, offset * PAGE_SIZE);
       }
-      if (actual !== hashes[i])
-        throw new GodwitError(
-          'page-hash-mismatch',
-          `page ${pfn} of round ${batch.round} is not what the sender had: hash ${actual.toString(16)}, expected ${hashes[i]!.toString(16)}`,
-        );
+      if (this.#actual[i] !== hashes[i]) throw mismatch(pfn, batch, this.#actual[i]!, hashes[i]!);
     }
+  }
+
+  /**
+   * Reads what memory holds where zeros are to be, so that they are written where they are not yet,
+   * and nowhere else: a page never touched stays a hole in its file. Memory is looked at, since
+   * nothing else knows: the file need not be fresh, and what hashes like zeros need not be zeros.
+   */
+  #readZeroPages({ chunk, encodings }: PageBatch, offsets: readonly number[]): void {
+    for (let i = 0; i < offsets.length; i++) {
+      if (encodings[i] !== ENCODING.zero) continue;
+      const first = offsets[i]!;
+      let run = 1;
+      while (encodings[i + run] === ENCODING.zero && offsets[i + run] === first + run) run++;
+      const pfn = chunk * CHUNK_PAGES + first;
+      this.#context.memory.read(pfn, run, BUILT, first * PAGE_SIZE);
+      i += run - 1;
+    }
+  }
+
+  /** True when the page was read as zeros. */
+  #isZero(offset: number): boolean {
+    const at = offset * PAGE_SIZE;
+    return BUILT.compare(ZERO_CHUNK, 0, PAGE_SIZE, at, at + PAGE_SIZE) === 0;
   }
 
   #buildDelta(pfn: number, offset: number, delta: Buffer): void {
     const at = offset * PAGE_SIZE;
-    this.#context.memory.read(pfn, 1, this.#built, at);
+    this.#context.memory.read(pfn, 1, BUILT, at);
     this.#delta.set(delta);
-    const words = new Uint32Array(this.#built.buffer, this.#built.byteOffset + at, PAGE_SIZE / 4);
+    const words = new Uint32Array(BUILT.buffer, BUILT.byteOffset + at, PAGE_SIZE / 4);
     for (let i = 0; i < words.length; i++) words[i]! ^= this.#deltaWords[i]!;
-    this.#place(offset, this.#built, at);
+    this.#place(offset, BUILT, at);
   }
 
   /** The source of a copy is a page before it in this batch, or else what memory holds now. */
   #buildCopy(chunk: number, offset: number, from: number): void {
-    const { layout, channel, channels, memory } = this.#context;
+    const { layout, lane, lanes, memory } = this.#context;
     const fromChunk = Math.floor(from / CHUNK_PAGES);
-    if (!layout.has(from) || channelOfChunk(fromChunk, channels) !== channel)
-      throw new GodwitError('pfn-out-of-range', `copy of pfn ${from}, not one of this channel`);
+    if (!layout.has(from) || laneOfChunk(fromChunk, lanes) !== lane)
+      throw new GodwitError('pfn-out-of-range', `copy of pfn ${from}, not one of this lane`);
     const at = offset * PAGE_SIZE;
     const earlier = from % CHUNK_PAGES;
     // Filled in rising order and empty for pages that memory has already.
     const source = fromChunk === chunk ? this.#source[earlier] : undefined;
     const sourceAt = this.#sourceAt[earlier]!;
-    if (source) source.copy(this.#built, at, sourceAt, sourceAt + PAGE_SIZE);
-    else memory.read(from, 1, this.#built, at);
-    this.#place(offset, this.#built, at);
-  }
-
-  #hashBuilt(offset: number): bigint {
-    return this.#context.hash.of(
-      this.#built.subarray(offset * PAGE_SIZE, (offset + 1) * PAGE_SIZE),
-    );
+    if (source) source.copy(BUILT, at, sourceAt, sourceAt + PAGE_SIZE);
+    else memory.read(from, 1, BUILT, at);
+    this.#place(offset, BUILT, at);
   }
 
   #place(offset: number, source: Buffer, at: number): void {
@@ -209,7 +225,7 @@ export class BatchDecoder {
       )
         run++;
       if (source) memory.write(firstPfn + first, run, source, this.#sourceAt[first]!);
-      for (let k = 0; k < run; k++) table.set(firstPfn + first + k, hashes[i + k]!);
+      table.setRun(firstPfn + first, run, hashes, i);
       arrived.mark(firstPfn + first, run, batch.round);
       i += run;
     }
@@ -246,6 +262,18 @@ function hashesOf(bytes: Uint8Array, count: number): BigUint64Array {
   const hashes = new BigUint64Array(count);
   new Uint8Array(hashes.buffer).set(bytes);
   return hashes;
+}
+
+function mismatch(
+  pfn: number,
+  { round }: PageBatch,
+  actual: bigint,
+  expected: bigint,
+): GodwitError {
+  return new GodwitError(
+    'page-hash-mismatch',
+    `page ${pfn} of round ${round} is not what the sender had: hash ${actual.toString(16)}, expected ${expected.toString(16)}`,
+  );
 }
 
 function badBatch(batch: PageBatch, why: string): GodwitError {

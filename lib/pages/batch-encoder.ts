@@ -1,51 +1,74 @@
 import zlib from 'node:zlib';
 import { CHUNK_PAGES, CHUNK_SIZE, PAGE_SIZE } from '../memory/guest-layout.ts';
 import type { PageBatch } from '../wire/messages.ts';
+import type { RingChunk } from './chunk-ring.ts';
 import type { Level } from './compression.ts';
 import { DedupeIndex } from './dedupe-index.ts';
 import { DeltaCache } from './delta-cache.ts';
 import { ENCODING } from './encoding.ts';
 import type { PageHash } from './hash.ts';
 import type { HashTable } from './hash-table.ts';
+import { KeyedHashes } from './keyed-hashes.ts';
 
 const ZERO_PAGE = Buffer.alloc(PAGE_SIZE);
 /** Differences are mostly zeros: a level above 1 finds nothing more in them. */
 const DELTA_LEVEL = 1;
+/** Differences of a batch; all lanes of a thread share it, since a batch is encoded in one go. */
+const DELTA = new Uint32Array(CHUNK_SIZE / 4);
+const DELTA_BYTES = new Uint8Array(DELTA.buffer);
+const NOTHING = new Uint8Array(0);
+/** What is known of pages before they are encoded; see `RingChunk`. */
+export type Known = Pick<RingChunk, 'zeros' | 'hashes'>;
 
-/** A batch ready to be sent: the message and the payload in one or two pieces. */
+/** A batch ready to be sent: the message and both sections of the payload, either of them may be empty. */
 export interface EncodedBatch {
   readonly message: PageBatch;
-  readonly payload: readonly Uint8Array[];
+  readonly payload: readonly [raw: Uint8Array, delta: Uint8Array];
   /** Pages that carry content, in bytes: all but the zero pages. */
   readonly contentBytes: number;
-  readonly rawBytes: number;
-  readonly compressSeconds: number;
+}
+
+/** The batch with its raw section compressed, unless that made it no smaller. */
+export function withPacked(batch: EncodedBatch, packed: Uint8Array): EncodedBatch {
+  const { message, payload } = batch;
+  if (packed.length >= message.rawLength) return batch;
+  return {
+    ...batch,
+    message: { ...message, rawCompressed: true, rawLength: packed.length },
+    payload: [packed, payload[1]],
+  };
 }
 
 /**
- * Turns pages of a chunk into a page batch and remembers what was sent. One per channel; all its
+ * Turns pages of a chunk into a page batch and remembers what was sent. One per lane; all its
  * tables are private to it.
  */
 export class BatchEncoder {
   readonly #hash: PageHash;
   readonly #table: HashTable;
+  readonly #keyed: KeyedHashes;
   readonly #zeroHash: bigint;
-  readonly #cache = new DeltaCache();
-  readonly #dedupe = new DedupeIndex();
-  readonly #delta = new Uint32Array(CHUNK_SIZE / 4);
-  readonly #deltaBytes = new Uint8Array(this.#delta.buffer);
+  readonly #cache: DeltaCache;
+  readonly #dedupe: DedupeIndex;
 
   constructor(hash: PageHash, table: HashTable) {
     this.#hash = hash;
     this.#table = table;
+    this.#keyed = new KeyedHashes(table);
+    this.#cache = new DeltaCache(table.pages);
+    this.#dedupe = new DedupeIndex(table.pages);
     this.#zeroHash = hash.of(ZERO_PAGE);
   }
 
   /**
    * Encodes the pages at `offsets` (rising, 0 to 255) of the chunk. `pages` holds the chunk, page
    * *o* at byte o × 4096; raw pages are moved together inside it, and the payload may be a view of
-   * it: it must stay untouched until the batch is acknowledged. Level 0 leaves raw pages as they
-   * are, and looks for neither copies nor differences: the link is then faster than they are.
+   * it: it must stay untouched until the batch is acknowledged. Its raw section is left as it is, for
+   * whoever compresses it (`withPacked`). For level 0, which does not, neither copies nor differences are
+   * looked for: the link is then faster than they are. With
+   * time to `spare` every page gets its keyed hash at once, so that the first time that it comes
+   * again is enough to leave it out; without, only a page that was seen before gets one. With what
+   * is `known` of the pages, they are not hashed again.
    */
   encode(
     round: number,
@@ -53,9 +76,12 @@ export class BatchEncoder {
     offsets: readonly number[],
     pages: Buffer,
     level: Level,
+    spare: boolean,
+    known?: Known,
   ): EncodedBatch {
     const encodings = Buffer.allocUnsafe(offsets.length);
     const hashes = new BigUint64Array(offsets.length);
+    const firstPfn = chunk * CHUNK_PAGES;
     const copyOf: number[] = [];
     const seek = level !== 0;
     let rawPages = 0;
@@ -63,30 +89,28 @@ export class BatchEncoder {
     let zeroPages = 0;
 
     for (let i = 0; i < offsets.length; i++) {
-      const at = offsets[i]! * PAGE_SIZE;
-      const pfn = chunk * CHUNK_PAGES + offsets[i]!;
-      if (pages.compare(ZERO_PAGE, 0, PAGE_SIZE, at, at + PAGE_SIZE) === 0) {
+      const offset = offsets[i]!;
+      const at = offset * PAGE_SIZE;
+      const pfn = firstPfn + offset;
+      if (this.#isZero(offset, pages, known)) {
         hashes[i] = this.#zeroHash;
         encodings[i] = ENCODING.zero;
         this.#table.set(pfn, this.#zeroHash);
+        this.#keyed.forget(pfn);
         this.#cache.drop(pfn);
         zeroPages++;
         continue;
       }
-      const page = pages.subarray(at, at + PAGE_SIZE);
-      const hash = this.#hash.of(page);
-      hashes[i] = hash;
-      if (this.#table.get(pfn) === hash) {
+      if (known) hashes[i] = known.hashes[offset]!;
+      else this.#hash.pageInto(hashes, i, pages, at);
+      const twin = this.#twin(pfn, hashes, i, pages, at, seek, spare);
+      if (twin === pfn) {
         encodings[i] = ENCODING.same;
-        continue;
-      }
-      const twin = seek ? this.#twin(pfn, hash, page) : undefined;
-      this.#table.set(pfn, hash);
-      if (twin !== undefined) {
+      } else if (twin !== undefined) {
         this.#cache.drop(pfn);
         encodings[i] = ENCODING.copy;
         copyOf.push(twin);
-      } else if (this.#differs(pfn, page, seek, round, deltaPages)) {
+      } else if (this.#differs(pfn, pages, at, seek, round, deltaPages)) {
         encodings[i] = ENCODING.delta;
         deltaPages++;
       } else {
@@ -96,18 +120,11 @@ export class BatchEncoder {
       }
     }
 
-    const started = performance.now();
-    const rawBytes = rawPages * PAGE_SIZE;
-    const raw = pages.subarray(0, rawBytes);
-    let rawSection: Uint8Array = raw;
-    if (level !== 0 && rawBytes > 0) {
-      const packed = compress(raw, level);
-      if (packed.length < rawBytes) rawSection = packed;
-    }
+    const raw = pages.subarray(0, rawPages * PAGE_SIZE);
     const deltaSection =
       deltaPages === 0
-        ? new Uint8Array(0)
-        : compress(this.#deltaBytes.subarray(0, deltaPages * PAGE_SIZE), DELTA_LEVEL);
+        ? NOTHING
+        : compress(DELTA_BYTES.subarray(0, deltaPages * PAGE_SIZE), DELTA_LEVEL);
     return {
       message: {
         round,
@@ -116,39 +133,74 @@ export class BatchEncoder {
         encodings,
         hashes: new Uint8Array(hashes.buffer),
         copyOf,
-        rawCompressed: rawSection !== raw,
-        rawLength: rawSection.length,
+        rawCompressed: false,
+        rawLength: raw.length,
         deltaLength: deltaSection.length,
       },
-      payload: [rawSection, deltaSection].filter((section) => section.length > 0),
+      payload: [raw, deltaSection],
       contentBytes: (offsets.length - zeroPages) * PAGE_SIZE,
-      rawBytes,
-      compressSeconds: (performance.now() - started) / 1000,
     };
   }
 
-  /** An earlier page of this channel that is known to hold the same 4096 bytes now. */
-  #twin(pfn: number, hash: bigint, page: Uint8Array): number | undefined {
-    const second = this.#hash.second(page);
-    const twin = this.#dedupe.find(hash, second);
-    if (twin !== undefined && twin !== pfn && this.#table.get(twin) === hash) return twin;
-    this.#dedupe.remember(hash, second, pfn);
+  /** A page of zeros: named so, or found to be one, where its hash is known only if that says so. */
+  #isZero(offset: number, pages: Buffer, known: Known | undefined): boolean {
+    if (known?.zeros.has(offset)) return true;
+    if (known && known.hashes[offset] !== this.#zeroHash) return false;
+    const at = offset * PAGE_SIZE;
+    return pages.compare(ZERO_PAGE, 0, PAGE_SIZE, at, at + PAGE_SIZE) === 0;
+  }
+
+  /**
+   * A page that the receiver is proved to have with the 4096 bytes at `at`, whose hash is the i-th: this
+   * one itself, or another of the lane. Pages whose xxh64 is alike are not yet equal, since the guest may
+   * have made them so: their keyed hashes decide, and where there was none it is made now, for the next time.
+   */
+  #twin(
+    pfn: number,
+    hashes: BigUint64Array,
+    i: number,
+    pages: Buffer,
+    at: number,
+    seek: boolean,
+    spare: boolean,
+  ): number | undefined {
+    const alike = this.#alike(pfn, hashes, i, seek);
+    this.#table.setRun(pfn, 1, hashes, i);
+    if (alike === undefined && !spare) {
+      this.#keyed.forget(pfn);
+    } else {
+      const keyed = this.#keyed.of(pages.subarray(at, at + PAGE_SIZE));
+      const proved = alike !== undefined && this.#keyed.has(alike, keyed);
+      this.#keyed.set(pfn, keyed);
+      if (proved) return alike;
+    }
+    if (seek) this.#dedupe.remember(hashes[i]!, pfn);
     return undefined;
   }
 
+  /** This page or an earlier one of the lane, if it was last sent with the i-th hash. */
+  #alike(pfn: number, hashes: BigUint64Array, i: number, seek: boolean): number | undefined {
+    if (this.#table.holds(pfn, hashes, i)) return pfn;
+    const found = seek ? this.#dedupe.find(hashes[i]!) : undefined;
+    return found !== undefined && this.#table.holds(found, hashes, i) ? found : undefined;
+  }
+
   /** True when the page goes as a difference, which then stands in slot `index`. */
-  #differs(pfn: number, page: Buffer, seek: boolean, round: number, index: number): boolean {
+  #differs(
+    pfn: number,
+    pages: Buffer,
+    at: number,
+    seek: boolean,
+    round: number,
+    index: number,
+  ): boolean {
     if (seek && this.#cache.has(pfn)) {
       const words = PAGE_SIZE / 4;
-      const view = new Uint32Array(page.buffer, page.byteOffset, words);
-      return this.#cache.difference(
-        pfn,
-        view,
-        this.#delta.subarray(index * words, (index + 1) * words),
-      );
+      const view = new Uint32Array(pages.buffer, pages.byteOffset + at, words);
+      return this.#cache.difference(pfn, view, DELTA.subarray(index * words, (index + 1) * words));
     }
     // The first pass sends everything once: what comes again is worth remembering.
-    if (round > 1) this.#cache.put(pfn, page);
+    if (round > 1) this.#cache.put(pfn, pages.subarray(at, at + PAGE_SIZE));
     return false;
   }
 }

@@ -1,6 +1,6 @@
 /**
  * Which zstd level a batch gets, decided from measured rates. Pure: the worker tells it what
- * batches cost and how the channel drains.
+ * batches cost and how the lane drains.
  *
  * The model: a guest byte costs the worker `overhead` (read, hash, send) plus 1/speed(level) to
  * compress, and the link 1/(linkRate × ratio(level)). Both work at the same time, so the slower one
@@ -31,6 +31,11 @@ const LINK_WEIGHT = 0.7;
 /** Above this share of an interval spent waiting for the link, the link is the limit. */
 const BLOCKED_SHARE = 0.15;
 /**
+ * An end with no more time to spare than this is what is waited for: what goes over the link then is its own
+ * pace and says nothing of the link, and compressing would make it slower still.
+ */
+const BUSY = 0.9;
+/**
  * A link that is not the limit may be faster than seen: its assumed rate grows by this per interval,
  * doubling in seven seconds. Growing too far costs a few intervals without compression.
  */
@@ -40,8 +45,8 @@ const SWITCH_GAIN = 1.15;
 /** Every so many batches one goes at a neighbouring level, so that its numbers stay fresh. */
 const PROBE_EVERY = 64;
 
-/** How the channel did in an interval, in seconds and bytes. */
-export interface ChannelInterval {
+/** How the lane did in an interval, in seconds and bytes. */
+export interface LaneInterval {
   readonly seconds: number;
   /** Of these, waiting for a free slot or for the bandwidth cap. */
   readonly blockedSeconds: number;
@@ -49,6 +54,8 @@ export interface ChannelInterval {
   readonly compressSeconds: number;
   readonly wireBytes: number;
   readonly guestBytes: number;
+  /** Share of its time in which the busier end's thread had work, as each said at the end; 0: neither says. */
+  readonly busiest: number;
 }
 
 export class CompressionChoice {
@@ -57,6 +64,12 @@ export class CompressionChoice {
   #overhead = 1 / 1e9;
   #level: Level = 0;
   #batches = 0;
+  #linkIsLimit = false;
+
+  /** True when the lane waited for its link in the last interval: the worker has time to spare. */
+  get linkIsLimit(): boolean {
+    return this.#linkIsLimit;
+  }
 
   /** The level for the next batch. */
   next(): Level {
@@ -81,13 +94,15 @@ export class CompressionChoice {
     });
   }
 
-  /** The channel's last interval; decides the level anew. */
-  interval(seen: ChannelInterval): void {
+  /** The lane's last interval; decides the level anew. */
+  interval(seen: LaneInterval): void {
     if (seen.seconds <= 0 || seen.guestBytes <= 0) return;
     const busy = seen.seconds - seen.blockedSeconds - seen.compressSeconds;
     this.#overhead = mix(this.#overhead, Math.max(0, busy) / seen.guestBytes, OVERHEAD_WEIGHT);
     const rate = seen.wireBytes / seen.seconds;
-    if (seen.blockedSeconds / seen.seconds > BLOCKED_SHARE) {
+    const waited = seen.blockedSeconds / seen.seconds > BLOCKED_SHARE;
+    this.#linkIsLimit = waited && seen.busiest < BUSY;
+    if (this.#linkIsLimit) {
       this.#linkRate = Number.isFinite(this.#linkRate)
         ? mix(this.#linkRate, rate, LINK_WEIGHT)
         : rate;

@@ -1,8 +1,16 @@
-import type { EncodingCounts } from '../report/records.ts';
 import { LEVEL_NAMES } from './compression.ts';
 import { ENCODING_NAMES } from './encoding.ts';
 
-/** Cumulative counts of one channel, in the order in which they stand in shared memory. */
+/** Pages by how they travelled. */
+export interface EncodingCounts {
+  readonly zero: number;
+  readonly raw: number;
+  readonly same: number;
+  readonly delta: number;
+  readonly copy: number;
+}
+
+/** Cumulative counts of one lane, in the order in which they stand in shared memory. */
 const FIELDS = [
   'pages',
   ...ENCODING_NAMES,
@@ -10,13 +18,16 @@ const FIELDS = [
   'rawBytes',
   'rawWireBytes',
   'ackedContentBytes',
+  'heardBytes',
+  'burstBytes',
+  'burstMs',
   ...LEVEL_NAMES,
 ] as const;
 
 type Field = (typeof FIELDS)[number];
 const INDEX = new Map<string, number>(FIELDS.map((name, i) => [name, i]));
 
-/** Bytes of shared memory for one channel's counters. */
+/** Bytes of shared memory for one lane's counters. */
 export const COUNTERS_SIZE = FIELDS.length * 8;
 
 /**
@@ -39,8 +50,8 @@ export class Counters {
   }
 }
 
-/** The sum over all channels. */
-export interface ChannelTotals {
+/** The sum over all lanes. */
+export interface LaneTotals {
   /** Pages sent (sender) or written (receiver), zero pages included. */
   readonly pages: number;
   readonly encodings: EncodingCounts;
@@ -54,8 +65,8 @@ export interface ChannelTotals {
   readonly levels: Readonly<Record<string, number>>;
 }
 
-export function sumCounters(channels: readonly Counters[]): ChannelTotals {
-  const sum = (field: Field) => channels.reduce((total, c) => total + c.get(field), 0);
+export function sumCounters(lanes: readonly Counters[]): LaneTotals {
+  const sum = (field: Field) => lanes.reduce((total, c) => total + c.get(field), 0);
   return {
     pages: sum('pages'),
     encodings: {
@@ -74,7 +85,7 @@ export function sumCounters(channels: readonly Counters[]): ChannelTotals {
 }
 
 /** What happened between two readings. */
-export function totalsSince(now: ChannelTotals, before: ChannelTotals): ChannelTotals {
+export function totalsSince(now: LaneTotals, before: LaneTotals): LaneTotals {
   return {
     pages: now.pages - before.pages,
     encodings: {

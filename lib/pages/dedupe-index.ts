@@ -1,30 +1,35 @@
-/** Pages that the index remembers; 12 bytes each. */
-const SLOTS = 1 << 16;
+/** Pages that the index remembers at most; 5 bytes each. */
+const MAX_SLOTS = 1 << 16;
 
 /**
- * Finds an earlier page of the channel with equal content: a direct-mapped index from a page's
- * first hash to where it was last seen. A slot is a hint: whether the earlier page still has that
- * content is asked of the hash table, and the second hash makes the comparison 128 bits wide.
+ * Finds an earlier page of the lane that may have equal content: a direct-mapped index from a
+ * page's hash to where it was last seen. A slot is a hint: whether the earlier page has that hash,
+ * and whether it has the content, is for others to say.
  */
 export class DedupeIndex {
-  readonly #pfns = new Uint32Array(SLOTS);
-  readonly #seconds = new BigUint64Array(SLOTS);
-  readonly #used = new Uint8Array(SLOTS);
+  readonly #pfns: Uint32Array;
+  readonly #used: Uint8Array;
 
-  /** The pfn last remembered for this pair of hashes, or undefined. */
-  find(hash: bigint, second: bigint): number | undefined {
-    const slot = slotOf(hash);
-    return this.#used[slot] === 1 && this.#seconds[slot] === second ? this.#pfns[slot] : undefined;
+  /** @param lanePages pages that the lane has in all */
+  constructor(lanePages: number) {
+    const slots = Math.min(MAX_SLOTS, 2 ** Math.ceil(Math.log2(Math.max(1, lanePages))));
+    this.#pfns = new Uint32Array(slots);
+    this.#used = new Uint8Array(slots);
   }
 
-  remember(hash: bigint, second: bigint, pfn: number): void {
-    const slot = slotOf(hash);
+  /** The pfn last remembered for a hash like this one, or undefined. */
+  find(hash: bigint): number | undefined {
+    const slot = this.#slotOf(hash);
+    return this.#used[slot] === 1 ? this.#pfns[slot] : undefined;
+  }
+
+  remember(hash: bigint, pfn: number): void {
+    const slot = this.#slotOf(hash);
     this.#pfns[slot] = pfn;
-    this.#seconds[slot] = second;
     this.#used[slot] = 1;
   }
-}
 
-function slotOf(hash: bigint): number {
-  return Number(hash & BigInt(SLOTS - 1));
+  #slotOf(hash: bigint): number {
+    return Number(BigInt.asUintN(32, hash)) & (this.#pfns.length - 1);
+  }
 }

@@ -1,8 +1,9 @@
 import { PAGE_SIZE } from '../memory/guest-layout.ts';
 
-/** Bytes that one channel keeps of what it last sent. */
-const CACHE_SIZE = 32 << 20;
-const SLOTS = CACHE_SIZE / PAGE_SIZE;
+/** Bytes that one lane keeps at most of what it last sent. */
+const MAX_SIZE = 32 << 20;
+/** What is written often is a small part of memory: the cache of a small guest is small. */
+const GUEST_SHARE = 16;
 const EMPTY = 0xffffffff;
 const WORDS = PAGE_SIZE / 4;
 /** Above this many changed 4-byte words the page itself compresses as well as the difference. */
@@ -14,29 +15,32 @@ const MAX_CHANGED_WORDS = WORDS / 2;
  * cost more than the fixed size.
  */
 export class DeltaCache {
-  readonly #tags = new Uint32Array(SLOTS).fill(EMPTY);
+  readonly #tags: Uint32Array;
   readonly #words: Uint32Array;
   readonly #bytes: Uint8Array;
 
-  constructor() {
+  /** @param lanePages pages that the lane has in all */
+  constructor(lanePages: number) {
+    const slots = Math.min(MAX_SIZE / PAGE_SIZE, Math.ceil(lanePages / GUEST_SHARE));
+    this.#tags = new Uint32Array(Math.max(1, slots)).fill(EMPTY);
     // One allocation for all slots; untouched parts cost no memory until used.
-    const buffer = new ArrayBuffer(CACHE_SIZE);
+    const buffer = new ArrayBuffer(this.#tags.length * PAGE_SIZE);
     this.#words = new Uint32Array(buffer);
     this.#bytes = new Uint8Array(buffer);
   }
 
   has(pfn: number): boolean {
-    return this.#tags[pfn % SLOTS] === pfn;
+    return this.#tags[this.#slotOf(pfn)] === pfn;
   }
 
   put(pfn: number, page: Uint8Array): void {
-    const slot = pfn % SLOTS;
+    const slot = this.#slotOf(pfn);
     this.#tags[slot] = pfn;
     this.#bytes.set(page, slot * PAGE_SIZE);
   }
 
   drop(pfn: number): void {
-    if (this.has(pfn)) this.#tags[pfn % SLOTS] = EMPTY;
+    if (this.has(pfn)) this.#tags[this.#slotOf(pfn)] = EMPTY;
   }
 
   /**
@@ -45,7 +49,7 @@ export class DeltaCache {
    * the same.
    */
   difference(pfn: number, page: Uint32Array, out: Uint32Array): boolean {
-    const base = (pfn % SLOTS) * WORDS;
+    const base = this.#slotOf(pfn) * WORDS;
     let changed = 0;
     for (let i = 0; i < WORDS; i++) {
       const diff = page[i]! ^ this.#words[base + i]!;
@@ -54,5 +58,9 @@ export class DeltaCache {
     }
     this.#words.set(page, base);
     return changed <= MAX_CHANGED_WORDS;
+  }
+
+  #slotOf(pfn: number): number {
+    return pfn % this.#tags.length;
   }
 }

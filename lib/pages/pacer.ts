@@ -1,8 +1,13 @@
+import { setTimeout } from 'node:timers/promises';
+
 /** How far the stream may fall behind its cap and catch up: one scheduling hiccup, in ns. */
 const BURST_NS = 5_000_000n;
 
+/** Longest sleep after which a sender looks whether the rate has changed, ms. */
+const STEP_MS = 200;
+
 /** Bytes of shared memory for a pacer. */
-export const PACER_SIZE = 16;
+export const PACER_SIZE = 24;
 
 /**
  * The bandwidth cap of a migration, shared by all its workers (generic cell rate algorithm): one
@@ -10,7 +15,7 @@ export const PACER_SIZE = 16;
  * may change at any time.
  */
 export class Pacer {
-  /** [0] ns at which the next byte may go, [1] bytes per second, 0 for no cap. */
+  /** [0] ns at which the next byte may go, [1] bytes per second, 0 for no cap, [2] changes of it. */
   readonly #shared: BigInt64Array;
 
   constructor(buffer: SharedArrayBuffer) {
@@ -22,6 +27,15 @@ export class Pacer {
     Atomics.store(this.#shared, 1, BigInt(Math.ceil(bytesPerSecond ?? 0)));
     // What was claimed at the old rate no longer counts.
     Atomics.store(this.#shared, 0, 0n);
+    Atomics.add(this.#shared, 2, 1n);
+  }
+
+  /** Waits until `bytes` may go; a new rate meanwhile ends the wait. */
+  async pass(bytes: number): Promise<void> {
+    const changes = Atomics.load(this.#shared, 2);
+    let left = this.claim(bytes);
+    for (; left >= 1 && Atomics.load(this.#shared, 2) === changes; left -= STEP_MS)
+      await setTimeout(Math.min(left, STEP_MS));
   }
 
   /** Claims room for `bytes` on the link; returns the milliseconds to wait before sending them. */

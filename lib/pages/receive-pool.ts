@@ -1,17 +1,23 @@
-import type { GodwitError } from '../errors.ts';
+import type { Crew, Task } from '../crew/crew.ts';
+import { GodwitError } from '../errors.ts';
 import type { GuestLayout, RegionFile } from '../memory/guest-layout.ts';
 import type { PageSet } from '../memory/page-set.ts';
+import type { SpoolShare } from '../memory/state-spool.ts';
 import type { Credentials } from '../wire/credentials.ts';
-import { type ChannelTotals, COUNTERS_SIZE, Counters, sumCounters } from './counters.ts';
-import type { ReceiveRequests, ReceiveWorkerData } from './receive-protocol.ts';
+import { portsToTry } from '../wire/lane-door.ts';
+import { COUNTERS_SIZE, Counters, type LaneTotals, sumCounters } from './counters.ts';
+import type { ReceiveLaneData, ReceiveRequests } from './receive-protocol.ts';
 import { RoundTags } from './round-tags.ts';
-import { WorkerLink } from './worker-link.ts';
 
-/** Share of the measured rates that all workers reach together: they share cores and memory. */
+export const RECEIVE_LANE = new URL('./receive-lane.ts', import.meta.url);
+
+/** Share of the measured rates that all lanes reach together: they share cores and memory. */
 const TOGETHER = 0.7;
 
 export interface ReceivePoolOptions {
-  readonly channels: number;
+  /** Who carries the lanes. */
+  readonly crew: Crew;
+  readonly lanes: number;
   readonly listenHost: string;
   readonly credentials: Credentials | undefined;
   readonly senderFingerprint: string;
@@ -22,83 +28,96 @@ export interface ReceivePoolOptions {
   readonly hashSeed: bigint;
   readonly layout: GuestLayout;
   readonly memory: readonly RegionFile[];
+  /** Gets the device state as it arrives: one writer for each lane. */
+  readonly state: SpoolShare;
+  /** As of a lane. */
+  readonly tellsLoad: boolean;
   /** Gets every page that arrives; the caller takes them out. */
   readonly arrivals: PageSet | undefined;
   readonly onFailure: (error: GodwitError) => void;
 }
 
-/** The receiver's workers of one migration, one for each channel. */
+/** The receiver's lanes of one migration. */
 export class ReceivePool {
-  readonly #workers: WorkerLink<ReceiveRequests>[];
-  readonly #counters: Counters[];
-  readonly #tags: RoundTags;
+  #beginLane: (lane: number) => Task<ReceiveRequests>;
+  #lanes: Task<ReceiveRequests>[] = [];
+  #counters: Counters[];
+  #tags: RoundTags | undefined;
+  /** What the counters said at the end. */
+  #final: LaneTotals | undefined;
 
   constructor(options: ReceivePoolOptions) {
-    const { channels, layout, dataPorts, arrivals, onFailure, ...rest } = options;
-    const buffers = Array.from({ length: channels }, () => new SharedArrayBuffer(COUNTERS_SIZE));
+    const { crew, lanes, layout, dataPorts, arrivals, onFailure, ...rest } = options;
+    const buffers = Array.from({ length: lanes }, () => new SharedArrayBuffer(COUNTERS_SIZE));
     this.#counters = buffers.map((buffer) => new Counters(buffer));
-    this.#tags = new RoundTags(layout.pfnEnd);
-    this.#workers = buffers.map((counters, channel) => {
-      const data: ReceiveWorkerData = {
+    const tags = new RoundTags(layout.pfnEnd);
+    this.#tags = tags;
+    this.#beginLane = (lane) => {
+      const data: ReceiveLaneData = {
         ...rest,
-        channel,
-        channels,
+        lane,
+        lanes,
         listenPorts: portsToTry(dataPorts),
         regions: layout.regions,
-        roundTags: this.#tags.buffer,
+        roundTags: tags.buffer,
         arrivals: arrivals?.buffer,
-        counters,
+        counters: buffers[lane]!,
       };
-      return new WorkerLink<ReceiveRequests>(
-        new URL('./receive-worker.ts', import.meta.url),
-        data,
-        onFailure,
-      );
-    });
+      return crew.begin<ReceiveRequests>(RECEIVE_LANE, data, onFailure);
+    };
   }
 
-  /** Listens on a port for each channel. */
-  listen(): Promise<number[]> {
-    return Promise.all(this.#workers.map((worker) => worker.request('listen', undefined)));
+  /** Begins the lanes; each listens on a port of its own. */
+  async listen(): Promise<number[]> {
+    this.#lanes = this.#counters.map((_, lane) => this.#beginLane(lane));
+    return Promise.all(this.#lanes.map((lane) => lane.request('listen', undefined)));
   }
 
   /** Removes from `owed` what arrived in the round or later. */
   settle(owed: PageSet, round: number): void {
-    this.#tags.settle(owed, round);
+    this.#tags?.settle(owed, round);
   }
 
-  /** Per channel, the digest of all pages as written. */
+  /** Per lane, the digest of all pages as written. */
   digest(): Promise<bigint[]> {
-    return Promise.all(this.#workers.map((worker) => worker.request('digest', undefined)));
+    return Promise.all(this.#lanes.map((lane) => lane.request('digest', undefined)));
   }
 
   /** Re-reads all memory; the first page that is not what arrived, or undefined. */
   async verify(): Promise<number | undefined> {
-    const wrong = await Promise.all(
-      this.#workers.map((worker) => worker.request('verify', undefined)),
-    );
+    const wrong = await Promise.all(this.#lanes.map((lane) => lane.request('verify', undefined)));
     return wrong.find((pfn) => pfn !== undefined);
   }
 
   /** Bytes per second at which `verify` can be expected to go through memory. */
   async verifyRate(): Promise<number> {
     const rates = await Promise.all(
-      this.#workers.map((worker) => worker.request('verifyRate', undefined)),
+      this.#lanes.map((lane) => lane.request('verifyRate', undefined)),
     );
     return rates.reduce((sum, rate) => sum + rate, 0) * TOGETHER;
   }
 
-  totals(): ChannelTotals {
-    return sumCounters(this.#counters);
+  totals(): LaneTotals {
+    return this.#final ?? sumCounters(this.#counters);
   }
 
-  /** Ends the threads: connections, listeners and open files go with them. */
+  /** Bytes heard from the sender on all lanes. */
+  get heardBytes(): number {
+    return this.#counters.reduce((sum, counters) => sum + counters.get('heardBytes'), 0);
+  }
+
+  /** Ends the lanes: connections, listeners and open files go with them. Only the totals are kept. */
   async close(): Promise<void> {
-    await Promise.all(this.#workers.map((worker) => worker.stop()));
+    this.#final ??= this.totals();
+    const lanes = this.#lanes;
+    this.#lanes = [];
+    this.#counters = [];
+    this.#beginLane = wantedNoMore;
+    this.#tags = undefined;
+    await Promise.all(lanes.map((lane) => lane.stop()));
   }
 }
 
-function portsToTry(range: { first: number; last: number } | undefined): number[] {
-  if (!range) return [0];
-  return Array.from({ length: range.last - range.first + 1 }, (_, i) => range.first + i);
+function wantedNoMore(): never {
+  throw new GodwitError('cancelled', 'the lanes are wanted no more');
 }

@@ -1,10 +1,11 @@
 import type { Region, RegionFile } from '../memory/guest-layout.ts';
+import type { SpoolShare } from '../memory/state-spool.ts';
 import type { Credentials } from '../wire/credentials.ts';
 
-/** What a receiver worker is started with. */
-export interface ReceiveWorkerData {
-  readonly channel: number;
-  readonly channels: number;
+/** What a receiver's lane is begun with. */
+export interface ReceiveLaneData {
+  readonly lane: number;
+  readonly lanes: number;
   readonly listenHost: string;
   readonly credentials: Credentials | undefined;
   /** SHA-256 of the certificate that the sender showed on its control connection. */
@@ -16,18 +17,22 @@ export interface ReceiveWorkerData {
   readonly hashSeed: bigint;
   readonly regions: readonly Region[];
   readonly memory: readonly RegionFile[];
+  /** Where the device state comes in. */
+  readonly state: SpoolShare;
   readonly roundTags: SharedArrayBuffer;
   /** Bitmap of pages that somebody waits for; undefined: nobody does. */
   readonly arrivals: SharedArrayBuffer | undefined;
   readonly counters: SharedArrayBuffer;
+  /** The sender wants to know how busy its receiver is. */
+  readonly tellsLoad: boolean;
 }
 
-/** What the main thread asks of a receiver worker. */
+/** What the main thread asks of a receiver's lane. */
 export type ReceiveRequests = {
   /** Listens for the one data connection; answers with the port. */
   listen: { argument: undefined; answer: number };
   digest: { argument: undefined; answer: bigint };
-  /** Re-reads the channel's memory and compares; answers with the first wrong pfn. */
+  /** Re-reads the lane's memory and compares; answers with the first wrong pfn. */
   verify: { argument: undefined; answer: number | undefined };
   /** Bytes per second at which this worker reads and hashes guest memory. */
   verifyRate: { argument: undefined; answer: number };

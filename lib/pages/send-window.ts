@@ -1,14 +1,31 @@
-import { CHUNK_SIZE } from '../memory/guest-layout.ts';
+import { CHUNK_PAGES, type GuestLayout } from '../memory/guest-layout.ts';
 
-/** Room for one chunk; its bytes belong to the batch in it until that is acknowledged. */
+/**
+ * Room for one chunk, or one part of device state; its bytes belong to the frame with it until that is
+ * acknowledged. Slots come back in the order in which they were sent.
+ */
 export interface Slot {
-  readonly pages: Buffer;
+  /** Memory of its own, which whoever fills it gives it when it is first needed. */
+  bytes?: Buffer;
   sequence: number;
   contentBytes: number;
 }
 
+/** A guest does not need more of them than this part of its memory. */
+const GUEST_SHARE = 16;
+const FEWEST = 2;
+
 /**
- * The fixed window of unacknowledged batches of a channel. Out of slots means back-pressure:
+ * Slots for each lane of a guest: as many batches as the receiver takes at once, fewer for a small
+ * guest, so that many of them can move at the same time: 64 guests of 64 MiB take 4 MiB each.
+ */
+export function slotsPerLane({ totalPages }: GuestLayout, lanes: number, window: number): number {
+  const chunks = totalPages / CHUNK_PAGES;
+  return Math.min(window, Math.max(FEWEST, Math.ceil(chunks / GUEST_SHARE / lanes)));
+}
+
+/**
+ * The fixed window of unacknowledged batches of a lane. Out of slots means back-pressure:
  * whoever reads guest memory waits.
  */
 export class SendWindow {
@@ -19,12 +36,7 @@ export class SendWindow {
   #acknowledged = 0;
 
   constructor(size: number) {
-    for (let i = 0; i < size; i++)
-      this.#free.push({
-        pages: Buffer.allocUnsafeSlow(CHUNK_SIZE),
-        sequence: -1,
-        contentBytes: 0,
-      });
+    for (let i = 0; i < size; i++) this.#free.push({ sequence: -1, contentBytes: 0 });
   }
 
   /** A slot to fill; waits for an acknowledgement when all are out. */

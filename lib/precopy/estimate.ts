@@ -1,5 +1,7 @@
 import { PAGE_SIZE } from '../memory/guest-layout.ts';
+import type { LearnedParts, Lessons } from './calibration.ts';
 import type { Estimate } from './stats.ts';
+import type { Caps } from './suspension-rate.ts';
 
 /** How fast the receiver takes guest memory: bytes per second, and how far samples stray from it. */
 export interface Drain {
@@ -24,6 +26,15 @@ export interface SuspensionCosts {
   /** Re-reading all destination memory; 0 unless asked for. */
   readonly verifyMs: number;
   readonly resumeMs: number;
+  /** That hold, or will in the suspension; left out: none. */
+  readonly caps?: Caps;
+  /** Of all this, what follows when Commit is said, and what the deadline keeps free (see `fit.ts`). */
+  readonly afterMs: number;
+  readonly reserveMs: number;
+  /** Until Commit is said all but sending pages takes at least that long. */
+  readonly leastMs: number;
+  /** Where earlier suspensions like it were measured, that counts instead of all but `verifyMs`. */
+  readonly learned?: Pick<Lessons, 'send' | 'band'> & LearnedParts;
 }
 
 /**
@@ -36,14 +47,38 @@ const FIXED_SPREAD = 0.5;
 /** Just after a sync a guest dirties its hot pages fastest; the mean of a round understates it. */
 const HOT_FACTOR = 2;
 
+/** How long a cap of the suspension holds its device state up, ms; without one what it takes is learned. */
+export function cappedMs(bytes: number, suspendBandwidth: number | undefined): number {
+  return suspendBandwidth === undefined ? 0 : (bytes / suspendBandwidth) * 1000;
+}
+
 /** The part of a suspension that the number of remaining pages does not change, ms. */
 export function fixedCostMs(costs: SuspensionCosts, drainRate: number): number {
+  const { learned, leastMs, afterMs } = costs;
+  const least = leastMs + afterMs;
+  return Math.max(least, learned ? learnedMs(learned, costs, 0) : guessedMs(costs, drainRate));
+}
+
+/** @param sentMs sending the last pages at the rate of the rounds before */
+function learnedMs(
+  learned: NonNullable<SuspensionCosts['learned']>,
+  { verifyMs, deviceStateBytes, caps: { suspendBandwidth } = {} }: SuspensionCosts,
+  sentMs: number,
+): number {
+  const { stopMs, saveMs, tailMs, prepareMs, afterMs, send } = learned;
+  const heldUpMs = cappedMs(deviceStateBytes, suspendBandwidth);
+  const savedAndSent = Math.max(saveMs, send.offsetMs + sentMs + heldUpMs + tailMs);
+  return stopMs + savedAndSent + prepareMs + verifyMs + afterMs;
+}
+
+function guessedMs(costs: SuspensionCosts, drainRate: number): number {
+  const { deviceStateBytes, caps: { suspendBandwidth } = {} } = costs;
   return (
     costs.suspendMs +
     costs.digestMs +
     costs.journalMs +
     HANDOVER_ROUND_TRIPS * costs.roundTripMs +
-    (costs.deviceStateBytes / drainRate) * 1000 +
+    (deviceStateBytes / Math.min(drainRate, suspendBandwidth ?? Infinity)) * 1000 +
     costs.loadMs +
     costs.verifyMs +
     costs.resumeMs
@@ -60,6 +95,10 @@ export function fixedCostMs(costs: SuspensionCosts, drainRate: number): number {
  * still dirties until it stands. They leave out the fixed part, and the measured suspension "often
  * lands above" (KubeVirt VEP 248). Low and high use the rates one spread above and below the mean.
  *
+ * Where suspensions like it were measured before, each part is what it was: a guest's device state is
+ * saved while its last pages travel, so that the longer one of the two counts; and low and high are
+ * what nine of ten of them were off by.
+ *
  * @param dirtyRate pages per second
  */
 export function estimateSuspension(
@@ -69,8 +108,18 @@ export function estimateSuspension(
   costs: SuspensionCosts,
 ): Estimate {
   const fixed = fixedCostMs(costs, drain.rate);
+  const { afterMs: after, reserveMs: reserve } = costs;
   const lastDirtied = (dirtyRate * costs.suspendMs) / 1000;
   const sendMs = (count: number, rate: number) => ((count * PAGE_SIZE) / rate) * 1000;
+  if (costs.learned) {
+    const { send, band } = costs.learned;
+    const last = pages + lastDirtied;
+    const sent = Math.max(0, sendMs(last, drain.rate) + send.perPageMs * last);
+    const least = costs.leastMs + after + sent;
+    const expected = Math.max(fixed, least, learnedMs(costs.learned, costs, sent));
+    const [low, high] = [expected * band.low, expected * band.high];
+    return Object.freeze({ low, expected, high, fixed, after, reserve });
+  }
   return Object.freeze({
     low: sendMs(pages, drain.rate * (1 + drain.spread)) + fixed * (1 - FIXED_SPREAD),
     expected: sendMs(pages + lastDirtied, drain.rate) + fixed,
@@ -78,5 +127,7 @@ export function estimateSuspension(
       sendMs(pages + lastDirtied * HOT_FACTOR, drain.rate * (1 - drain.spread)) +
       fixed * (1 + FIXED_SPREAD),
     fixed,
+    after,
+    reserve,
   });
 }

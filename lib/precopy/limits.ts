@@ -1,5 +1,6 @@
 import { GodwitError } from '../errors.ts';
 import { formatDuration } from '../units.ts';
+import { HOLD_RULE, isHold } from './hold.ts';
 import type { PolicyLimits } from './stats.ts';
 
 /** Which policy decides. */
@@ -37,6 +38,7 @@ const DEFAULTS: PolicyLimits = {
   abortAboveMs: undefined,
   maxIters: 5,
   minRemaining: 50,
+  hold: undefined,
 };
 
 /** Options that a policy would silently ignore are refused instead. The custom policy sees all. */
@@ -46,6 +48,11 @@ const NOT_FOR: Record<PolicyName, readonly (keyof PolicyLimits)[]> = {
   custom: [],
 };
 
+/** Whether a policy heeds a limit at all. */
+export function heeds(policy: PolicyName, field: keyof PolicyLimits): boolean {
+  return !NOT_FOR[policy].includes(field);
+}
+
 /**
  * The limits of a new migration: what the operator gave, defaults for the rest. Xen's policy knows
  * no suspension limit, so it gets none unless asked for.
@@ -53,8 +60,18 @@ const NOT_FOR: Record<PolicyName, readonly (keyof PolicyLimits)[]> = {
  * @throws GodwitError bad-option, naming the option and what is allowed
  */
 export function policyLimits(policy: PolicyName, given: LimitsChange): PolicyLimits {
-  const defaults = policy === 'xen' ? { ...DEFAULTS, maxSuspendMs: undefined } : DEFAULTS;
-  return changeLimits(policy, defaults, given);
+  return changeLimits(policy, defaultsOf(policy), given);
+}
+
+/**
+ * Limits that were made for one policy, as another one takes them: what it knows of them, and its
+ * own defaults for the rest.
+ */
+export function limitsFor(policy: PolicyName, limits: PolicyLimits): PolicyLimits {
+  const known = Object.entries(limits).filter(
+    ([field, value]) => value !== undefined && heeds(policy, field as keyof PolicyLimits),
+  );
+  return Object.freeze({ ...defaultsOf(policy), ...Object.fromEntries(known) });
 }
 
 /** The limits after a change in flight. @throws GodwitError bad-option; nothing changes then */
@@ -72,9 +89,13 @@ export function changeLimits(
   return limits;
 }
 
+function defaultsOf(policy: PolicyName): PolicyLimits {
+  return policy === 'xen' ? { ...DEFAULTS, maxSuspendMs: undefined } : DEFAULTS;
+}
+
 function checkField(policy: PolicyName, field: keyof PolicyLimits, value: unknown): void {
   const option = optionOf(field);
-  if (NOT_FOR[policy].includes(field)) {
+  if (!heeds(policy, field)) {
     throw refused(`${option} has no meaning for the ${policy} policy; leave it out`);
   }
   if (field === 'prefer') {
@@ -87,6 +108,10 @@ function checkField(policy: PolicyName, field: keyof PolicyLimits, value: unknow
     throw refused(`${option} must be a whole number from ${min} to ${max}, not ${value}`);
   }
   if (value === null) return;
+  if (field === 'hold') {
+    if (isHold(value)) return;
+    throw refused(`${option} is ${HOLD_RULE}, not ${JSON.stringify(value).slice(0, 80)}`);
+  }
   const { min, max } = LIMIT_DURATIONS[field];
   if (typeof value === 'number' && value >= min && value <= max) return;
   const range = `${formatDuration(min)} to ${formatDuration(max)}`;
@@ -113,6 +138,7 @@ function checkTogether(policy: PolicyName, limits: PolicyLimits): void {
 
 function optionOf(field: keyof PolicyLimits): string {
   if (field === 'prefer') return '--prefer';
+  if (field === 'hold') return 'a hold';
   if (field === 'maxIters' || field === 'minRemaining') return LIMIT_COUNTS[field].option;
   return LIMIT_DURATIONS[field].option;
 }

@@ -13,6 +13,10 @@ export interface Estimate {
   readonly high: number;
   /** The part of `expected` that does not depend on the remaining pages. */
   readonly fixed: number;
+  /** The part of `expected` that follows when the guest is given away: all before has to end by the deadline. */
+  readonly after: number;
+  /** What the deadline keeps free of a limit that is at least twice as long; of a shorter one it is half. */
+  readonly reserve: number;
 }
 
 /** One finished pass, as later consultations remember it. */
@@ -27,9 +31,20 @@ export interface RoundStats {
   readonly estimateMs: number;
 }
 
+/** How the operator's hold stands. */
+export interface HoldStats {
+  /** Until the guest may be moved: 0 when it may now, UNKNOWN when only an order ends the hold. */
+  readonly opensMs: number;
+  /** Until it may not any more; UNKNOWN when it may for good, or may not yet. */
+  readonly closesMs: number;
+}
+
 export interface PrecopyStats {
-  /** Where the loop stands: dirtyCount is known only before a round. */
-  readonly when: 'before-round' | 'in-round' | 'after-round';
+  /**
+   * Where the loop stands. `at-rest`: nothing is sent while the guest is held, and dirtyCount is
+   * that of the last look at the dirty log.
+   */
+  readonly when: 'before-round' | 'in-round' | 'after-round' | 'at-rest';
   /** Rounds completed; 0 is the state before anything is sent. */
   readonly iteration: number;
   readonly totalPages: number;
@@ -45,6 +60,11 @@ export interface PrecopyStats {
    * are left out: they cost nothing, and a dirty page is rarely one.
    */
   readonly drainRate: number;
+  /**
+   * Guest bytes per second at which the pages of a suspension are expected to go: the drain rate, but
+   * for caps (`suspension-rate.ts`); ledgers of before there were two caps have none.
+   */
+  readonly suspendRate?: number | undefined;
   /** Pages per second that became dirty between the last two syncs, or UNKNOWN. */
   readonly dirtyRate: number;
   /** Undefined until a drain rate and a dirty rate have been measured: during the first round. */
@@ -53,6 +73,17 @@ export interface PrecopyStats {
   readonly history: readonly RoundStats[];
   /** The operator asked for the cutover now. */
   readonly cutoverRequested: boolean;
+  /** Whatever the forecast. */
+  readonly cutoverForced?: boolean | undefined;
+  /** Undefined when there is none; ledgers of before holds have none. */
+  readonly hold?: HoldStats | undefined;
+  /** Since a hold last kept the guest from being moved; undefined: none has. */
+  readonly sinceHeldMs?: number | undefined;
+}
+
+/** Guest bytes per second at which the pages of a suspension are expected to go; 0 until measured. */
+export function lastRate({ suspendRate, drainRate }: PrecopyStats): number {
+  return suspendRate ?? drainRate;
 }
 
 /** Rounds that a policy can look back on. */
@@ -74,12 +105,33 @@ export interface PolicyLimits {
   readonly maxIters: number;
   /** xen: stop below this many dirty pages. */
   readonly minRemaining: number;
+  /** Until when the guest is not to be moved by itself (see `hold.ts`); undefined: it may be. */
+  readonly hold?: string | undefined;
 }
 
 export interface Verdict {
-  readonly action: 'continue' | 'stop-and-copy' | 'abort';
+  /**
+   * `hold`: the guest is not to be moved now, and a round would gain nothing: nothing is sent until
+   * the next look at the dirty log. Within a round it goes on, as with `continue`.
+   */
+  readonly action: 'continue' | 'hold' | 'stop-and-copy' | 'abort';
   /** One sentence for the log, the ledger and the operator. */
   readonly reason: string;
+  /** With an abort for the forecast's sake: the suspension limit that would have been enough, ms. */
+  readonly enoughMs?: number;
+}
+
+/** A verdict that ends precopy, either way. */
+export function ends({ action }: Verdict): boolean {
+  return action === 'stop-and-copy' || action === 'abort';
+}
+
+/**
+ * A verdict that ends precopy where it was asked for. Between two looks at a guest that rests nothing
+ * is decided: what is answered there, the look that follows has to confirm.
+ */
+export function endsAt(verdict: Verdict, when: PrecopyStats['when']): boolean {
+  return when !== 'at-rest' && ends(verdict);
 }
 
 /** A policy is a pure function of what it is shown. */

@@ -5,7 +5,7 @@ import type { PolicyLimits } from './stats.ts';
 export class Steering {
   readonly policy: PolicyName;
   #limits: PolicyLimits;
-  #cutoverRequested = false;
+  #cutover: 'safe' | 'forced' | undefined;
   #changes = 0;
   readonly #listeners = new Set<() => void>();
 
@@ -19,7 +19,12 @@ export class Steering {
   }
 
   get cutoverRequested(): boolean {
-    return this.#cutoverRequested;
+    return this.#cutover !== undefined;
+  }
+
+  /** The order is to be followed whatever the forecast. */
+  get cutoverForced(): boolean {
+    return this.#cutover === 'forced';
   }
 
   /** Grows with every change, so that a reader can tell whether it has seen the last one. */
@@ -27,16 +32,22 @@ export class Steering {
     return this.#changes;
   }
 
-  /** @throws GodwitError bad-option; nothing changes then */
+  /** A hold takes an order back that still waits. @throws GodwitError bad-option; nothing changes then */
   change(change: LimitsChange): void {
     this.#limits = changeLimits(this.policy, this.#limits, change);
+    if (change.hold) this.lapse();
     this.#announce();
   }
 
-  /** Stop-and-copy now, as the policy understands it. */
-  cutover(): void {
-    this.#cutoverRequested = true;
+  /** Stop-and-copy as soon as the forecast allows it, or with `force` now. */
+  cutover(force = false): void {
+    this.#cutover = force ? 'forced' : (this.#cutover ?? 'safe');
     this.#announce();
+  }
+
+  /** The order could not be followed and does not stand any more. */
+  lapse(): void {
+    this.#cutover = undefined;
   }
 
   /** Calls back after each change until the returned function is called. */

@@ -1,9 +1,9 @@
+import { amongFigure } from './figures/among.ts';
+import { budgetFigure } from './figures/budget.ts';
 import type { Figure } from './figures/figure.ts';
-import { forecastFigure } from './figures/forecast.ts';
-import { dirtyRateFigure, remainingFigure } from './figures/rounds.ts';
 import { encodingFigure, levelFigure } from './figures/shares.ts';
 import { suspensionFigure } from './figures/suspension.ts';
-import { bytesFigure, throughputFigure } from './figures/throughput.ts';
+import { timelineFigures } from './figures/timeline.ts';
 import type { Story } from './story.ts';
 
 /** A numbered moment on the time axes. */
@@ -17,12 +17,10 @@ export interface Moment {
 export function figures(story: Story, moments: readonly Moment[]): Figure[] {
   const events = mergeEvents(moments, story.until);
   const all = [
-    forecastFigure(story, events),
+    budgetFigure(story),
     suspensionFigure(story),
-    remainingFigure(story),
-    dirtyRateFigure(story),
-    throughputFigure(story, events),
-    bytesFigure(story, events),
+    ...timelineFigures(story, events),
+    amongFigure(story),
     encodingFigure(story),
     levelFigure(story),
   ];

@@ -1,8 +1,9 @@
 import { formatDuration, formatRate, formatSize } from '../units.ts';
 import { el, join, type Markup } from './chart/markup.ts';
+import { eitherEnd } from './either-end.ts';
 import type { ConsultationRecord } from './records.ts';
 import { forecastInWords } from './summary.ts';
-import { count, isFigure } from './words.ts';
+import { count, isFigure, plural } from './words.ts';
 
 /** Consultations in a row that had the same answer, shown by the last of them. */
 interface Run {
@@ -13,6 +14,9 @@ interface Run {
 }
 
 const HEAD = ['time', 'when', 'to send', 'dirty rate', 'drain rate', 'wire', 'forecast', 'verdict'];
+
+/** Of a table. */
+const MAX_ROWS = 600;
 
 /** The policy's consultations: turning points at sight, all of them behind a fold. */
 export function consultationTable(consultations: readonly ConsultationRecord[]): Markup {
@@ -48,10 +52,11 @@ function runsOf(consultations: readonly ConsultationRecord[]): Run[] {
   return runs;
 }
 
-/** In a round the policy is asked several times a second: equal answers are one line. */
+/** In a round, and while nothing is sent, the policy is asked several times a second: equal answers are one line. */
 function sameRun(a: ConsultationRecord, b: ConsultationRecord): boolean {
-  const inOneRound = a.stats.when === 'in-round' && b.stats.when === 'in-round';
-  return inOneRound && a.stats.iteration === b.stats.iteration && !changes(a, b);
+  const { when } = a.stats;
+  const atOneTime = when === b.stats.when && (when === 'in-round' || when === 'at-rest');
+  return atOneTime && a.stats.iteration === b.stats.iteration && !changes(a, b);
 }
 
 function changes(a: ConsultationRecord | undefined, b: ConsultationRecord): boolean {
@@ -60,6 +65,7 @@ function changes(a: ConsultationRecord | undefined, b: ConsultationRecord): bool
 }
 
 function table(runs: readonly Run[]): Markup {
+  const { first, left, last } = eitherEnd(runs, MAX_ROWS);
   return el(
     'table',
     { class: 'ledger' },
@@ -72,8 +78,13 @@ function table(runs: readonly Run[]): Markup {
         [...HEAD, 'reason'].map((text) => el('th', {}, text)),
       ),
     ),
-    el('tbody', {}, runs.map(row)),
+    el('tbody', {}, first.map(row), left === 0 ? undefined : gap(left), last.map(row)),
   );
+}
+
+function gap(left: number): Markup {
+  const text = `… ${plural(left, 'line')} left out; the ledger has all`;
+  return el('tr', {}, el('td', { colspan: HEAD.length + 1 }, text));
 }
 
 function row({ last, times, turning }: Run): Markup {
@@ -101,5 +112,6 @@ function row({ last, times, turning }: Run): Markup {
 function when({ when, iteration }: ConsultationRecord['stats']): string {
   if (when === 'in-round') return `in round ${iteration + 1}`;
   if (when === 'after-round') return `after round ${iteration}`;
+  if (when === 'at-rest') return `at rest after round ${iteration}`;
   return `before round ${iteration + 1}`;
 }

@@ -3,12 +3,22 @@ import { formatDuration, formatRate, formatSize } from '../units.ts';
 import { type Child, el, join, Markup } from './chart/markup.ts';
 import { figures, type Moment } from './charts.ts';
 import { consultationTable } from './consultations.ts';
+import { eitherEnd } from './either-end.ts';
 import type { Figure, LegendEntry, Table } from './figures/figure.ts';
-import type { LedgerRecord } from './records.ts';
+import { hostsTable } from './hosts.ts';
+import type { CpuTimes, LedgerRecord } from './records.ts';
 import { REPORT_STYLE } from './report-style.ts';
 import { type Story, tellStory } from './story.ts';
-import { promiseInWords, type Summary, sharesInWords, summarize } from './summary.ts';
-import { OUTCOME_WORDS } from './turning-points.ts';
+import {
+  foretoldInWords,
+  heldInWords,
+  promiseInWords,
+  type Summary,
+  sharesInWords,
+  summarize,
+} from './summary.ts';
+import { OUTCOME_WORDS, type TurningPoint } from './turning-points.ts';
+import { type WhatIf, whatIfTable } from './what-if.ts';
 import { count, isFigure, limitsInWords, percent, plural, shortDuration } from './words.ts';
 
 /**
@@ -16,8 +26,12 @@ import { count, isFigure, limitsInWords, percent, plural, shortDuration } from '
  * Guest names and reasons come from outside; all text is escaped, and the page's own policy forbids
  * scripts and requests should anything slip through.
  * @param records as `parseLedger` returns them
+ * @param whatIfs of the same ledger
  */
-export function renderReport(records: readonly LedgerRecord[]): string {
+export function renderReport(
+  records: readonly LedgerRecord[],
+  whatIfs: readonly WhatIf[] = [],
+): string {
   const story = tellStory(records);
   const summary = summarize(records);
   const moments = numbered(story);
@@ -44,7 +58,9 @@ export function renderReport(records: readonly LedgerRecord[]): string {
     facts(summary),
     happened(summary, moments),
     charts(figures(story, moments)),
+    whatIfTable(whatIfs),
     consultationTable(story.consultations),
+    hostsTable(story),
     footer(story),
   );
   return `<!doctype html>\n${el('html', { lang: 'en' }, head, body).text}\n`;
@@ -52,8 +68,8 @@ export function renderReport(records: readonly LedgerRecord[]): string {
 
 /** Changes of limits and notes, numbered as the time axes show them. */
 function numbered({ start, limits, notes }: Story): Moment[] {
-  const changes = limits.map(({ at, limits: now, bandwidth }) => {
-    return { at, text: limitsInWords(now, bandwidth, start.policy) };
+  const changes = limits.map(({ at, limits: now, ...caps }) => {
+    return { at, text: limitsInWords(now, caps, start.policy) };
   });
   return [...changes, ...notes]
     .sort((a, b) => a.at - b.at)
@@ -62,6 +78,7 @@ function numbered({ start, limits, notes }: Story): Moment[] {
 
 function headline(summary: Summary): Markup {
   const { badge, tone, title } = verdictWords(summary);
+  const foretold = foretoldInWords(summary);
   return el(
     'header',
     {},
@@ -69,6 +86,12 @@ function headline(summary: Summary): Markup {
     el('h1', {}, title),
     summary.promise &&
       el('p', { class: 'promise' }, `${capital(promiseInWords(summary.promise))}.`),
+    foretold &&
+      el(
+        'p',
+        { class: 'quiet' },
+        `Foretold${foretold.startsWith('by ') ? ' ' : ': '}${foretold.replace(/\.$/, '')}.`,
+      ),
     summary.outcome === 'completed' || summary.message === ''
       ? undefined
       : el('p', { class: 'quiet' }, `${summary.message.replace(/\.$/, '')}.`),
@@ -111,7 +134,7 @@ function verdictWords({ outcome, guest, destination, promise }: Summary) {
 }
 
 function facts(summary: Summary): Markup {
-  const { suspension, promise, wireRatio, wireRate, guestRate } = summary;
+  const { suspension, promise, wireRatio, wireRate, guestRate, cpu } = summary;
   const shown: [string, string, string?][] = [
     ['Took', formatDuration(summary.elapsedMs), plural(summary.rounds, 'round')],
   ];
@@ -129,6 +152,15 @@ function facts(summary: Summary): Markup {
       formatRate(guestRate),
       `of guest memory; ${formatRate(wireRate)} on the wire`,
     ]);
+  if (summary.held !== undefined) {
+    const { ms } = summary.held;
+    shown.push([
+      'Held ready',
+      formatDuration(ms),
+      heldInWords(summary.held).replace(/^.* for /, ''),
+    ]);
+  }
+  if (cpu !== undefined) shown.push(cpuFact(cpu));
   const shares = sharesInWords(summary.encodings);
   if (shares !== '') shown.push(['Pages sent', count(summary.pages), shares]);
   return el(
@@ -146,6 +178,12 @@ function facts(summary: Summary): Markup {
   );
 }
 
+function cpuFact({ sourceMs, destinationMs }: CpuTimes): [string, string, string?] {
+  const there = isFigure(destinationMs) ? `, agent-recv ${formatDuration(destinationMs)}` : '';
+  const all = sourceMs + (isFigure(destinationMs) ? destinationMs : 0);
+  return ['Processor time', formatDuration(all), `agent-send ${formatDuration(sourceMs)}${there}`];
+}
+
 function suspensionFact({ suspension, promise }: Summary): [string, string, string?] {
   const { agentMs, guestMs } = suspension!;
   const note = isFigure(guestMs)
@@ -156,8 +194,12 @@ function suspensionFact({ suspension, promise }: Summary): [string, string, stri
   return ['Guest suspended', formatDuration(seen), note + limit];
 }
 
+/** Lines of the list: a line that flaps has thousands. */
+const MAX_POINTS = 200;
+
 function happened({ turningPoints }: Summary, moments: readonly Moment[]): Markup {
-  const items = turningPoints.map(({ at, what, why }) => {
+  const { first, left, last } = eitherEnd(turningPoints, MAX_POINTS);
+  const item = ({ at, what, why }: TurningPoint) => {
     const moment = moments.find((one) => one.at === at && one.text === why);
     return el(
       'li',
@@ -172,7 +214,9 @@ function happened({ turningPoints }: Summary, moments: readonly Moment[]): Marku
         why === '' ? undefined : el('span', {}, `: ${why}`),
       ),
     );
-  });
+  };
+  const gap = el('li', {}, el('time', {}, '…'), el('div', {}, `${plural(left, 'line')} left out`));
+  const items = [...first.map(item), ...(left === 0 ? [] : [gap]), ...last.map(item)];
   return join([el('h2', {}, 'What happened'), el('ol', { class: 'story' }, items)]);
 }
 
@@ -193,16 +237,21 @@ function figure(one: Figure, index: number): Markup {
     widths.map((width) =>
       el('div', { class: `w${width}` }, one.draw(`figure-${index}-${width}`, width)),
     ),
-    legend(one.legend, one.legendAlways),
+    one.legend.length === 0 ? undefined : legend(one.legend),
     el('details', {}, el('summary', {}, 'Numbers'), table(one.table)),
   );
 }
 
-function legend(entries: readonly LegendEntry[], always: boolean): Markup {
-  const items = entries.map(({ text, swatch }) =>
-    el('li', {}, el('span', { class: `swatch ${swatch}` }), text),
+function legend(entries: readonly LegendEntry[]): Markup {
+  const items = entries.map(({ text, swatch, narrow }) =>
+    el(
+      'li',
+      { class: narrow ? 'narrow' : undefined },
+      el('span', { class: `swatch ${swatch}` }),
+      text,
+    ),
   );
-  return el('ul', { class: always ? 'legend' : 'legend narrow' }, items);
+  return el('ul', { class: 'legend' }, items);
 }
 
 function table({ head, rows }: Table): Markup {
@@ -229,12 +278,12 @@ function table({ head, rows }: Table): Markup {
 }
 
 function footer({ start }: Story): Markup {
-  const { id, time, hypervisor, policy, limits, bandwidth, channels, compression, verify } = start;
+  const { id, time, hypervisor, policy, limits, lanes, compression, verify } = start;
   const facts = [
     `Migration ${id}, started ${time}`,
     `${hypervisor} guest of ${formatSize(start.totalPages * PAGE_SIZE)}`,
-    `${policy} policy at the start: ${limitsInWords(limits, bandwidth, policy)}`,
-    `${channels} data connections`,
+    `${policy} policy at the start: ${limitsInWords(limits, start, policy)}`,
+    `${lanes} data connections`,
     `compression ${compression}`,
     verify ? 'all memory read again at the destination' : 'memory compared by digest',
   ];

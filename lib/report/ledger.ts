@@ -1,15 +1,21 @@
 import { appendFile, type FileHandle, mkdir, open, readFile, truncate } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { GodwitError } from '../errors.ts';
+import type { EncodingCounts } from '../pages/counters.ts';
+import { within } from '../poll.ts';
 import { checkRecord } from './ledger-shape.ts';
-import type { EncodingCounts, EndRecord, LedgerRecord, RoundRecord } from './records.ts';
+import type { EndRecord, LedgerRecord, RoundRecord } from './records.ts';
 
 /**
  * Characters that may wait for the disk. A consultation is about 600 of them and comes four times
- * a second, so a disk that stands still for an hour is survived; more would be memory that grows
- * with the time of the migration.
+ * a second, so a disk that is full or stands still for an hour is survived; more would be memory
+ * that grows with the time of the migration.
  */
 const MAX_PENDING = 8 * 1024 * 1024;
+/** A disk that failed is tried again with the first record after this, ms. */
+const RETRY_MS = 5000;
+/** A disk that stands still keeps the end of a migration waiting for so long, ms. */
+const CLOSE_MS = 5000;
 
 /** Where the ledger of a migration is kept. @throws GodwitError unknown-migration for a bad id */
 export function ledgerFile(stateDir: string, id: string): string {
@@ -20,8 +26,8 @@ export function ledgerFile(stateDir: string, id: string): string {
 
 /**
  * Appends records to a ledger in the order given, in the background. The ledger must never hurt
- * the migration it describes: nothing here throws or rejects; the first failure is reported once
- * and what comes after it is dropped.
+ * the migration it describes: nothing here throws or rejects. The first failure is reported, once;
+ * what could not be written waits until the disk takes it, or there is too much of it.
  */
 export class LedgerWriter {
   readonly file: string;
@@ -29,7 +35,11 @@ export class LedgerWriter {
   #pending: string[] = [];
   #pendingLength = 0;
   #handle: FileHandle | undefined;
+  /** Bytes of whole records in the file; what lies behind them was half written. */
+  #size = 0;
+  #torn = false;
   #writing: Promise<void> | undefined;
+  #retryMs = 0;
   #closed = false;
   #failed = false;
 
@@ -39,66 +49,81 @@ export class LedgerWriter {
     this.#onFailure = onFailure;
   }
 
-  /** Queues one record; after `close` or a failure it is dropped. */
+  /** Queues one record; after `close`, or when too many wait, it is dropped. */
   append(record: LedgerRecord): void {
     if (this.#closed) return;
-    try {
-      this.#enqueue(`${JSON.stringify(record)}\n`);
-    } catch (cause) {
-      this.#fail(cause);
+    const line = `${JSON.stringify(record)}\n`;
+    if (this.#pendingLength + line.length > MAX_PENDING) {
+      this.#closed = true;
+      this.#pending = [];
+      return this.#fail(new Error('the disk is too slow'));
     }
+    this.#pending.push(line);
+    this.#pendingLength += line.length;
+    if (performance.now() >= this.#retryMs) this.#write();
   }
 
-  /** Resolves when everything appended so far is in the file and the file is closed. */
+  /** Resolves when everything appended so far is in the file, or cannot be had there in time. */
   async close(): Promise<void> {
     this.#closed = true;
+    const late = () => new Error('the disk stands still');
+    await within(CLOSE_MS, this.#finish(), late).catch((cause) => this.#fail(cause));
+  }
+
+  async #finish(): Promise<void> {
+    await this.#writing;
+    if (this.#pending.length > 0) this.#write(); // after a failure: the last attempt
     await this.#writing;
     const handle = this.#handle;
     this.#handle = undefined;
-    await handle?.close().catch((cause) => this.#fail(cause));
-  }
-
-  #enqueue(line: string): void {
-    if (this.#pendingLength + line.length > MAX_PENDING) throw new Error('the disk is too slow');
-    this.#pending.push(line);
-    this.#pendingLength += line.length;
-    this.#writing ??= this.#drain().catch((cause) => this.#fail(cause));
+    await handle?.close();
   }
 
   /** One write at a time keeps the order; what arrives meanwhile goes with the next one. */
-  async #drain(): Promise<void> {
-    this.#handle ??= await this.#create();
-    while (this.#pending.length > 0) {
-      const text = this.#pending.join('');
-      this.#pending = [];
-      this.#pendingLength = 0;
-      await this.#handle.appendFile(text);
-    }
-    this.#writing = undefined;
+  #write(): void {
+    this.#writing ??= this.#drain()
+      .catch((cause) => {
+        this.#retryMs = performance.now() + RETRY_MS;
+        this.#fail(cause);
+      })
+      .finally(() => {
+        this.#writing = undefined;
+      });
   }
 
-  async #create(): Promise<FileHandle> {
+  async #drain(): Promise<void> {
+    this.#handle ??= await this.#open();
+    const handle = this.#handle;
+    while (this.#pending.length > 0) {
+      const lines = this.#pending.length;
+      const bytes = Buffer.from(this.#pending.join(''));
+      if (this.#torn) await handle.truncate(this.#size);
+      this.#torn = true;
+      await handle.appendFile(bytes);
+      this.#torn = false;
+      this.#size += bytes.length;
+      for (const { length } of this.#pending.splice(0, lines)) this.#pendingLength -= length;
+    }
+  }
+
+  async #open(): Promise<FileHandle> {
     await mkdir(dirname(this.file), { recursive: true, mode: 0o700 });
-    return open(this.file, 'a', 0o600);
+    const handle = await open(this.file, 'a', 0o600);
+    this.#size = (await handle.stat()).size;
+    return handle;
   }
 
   #fail(cause: unknown): void {
-    const first = !this.#failed;
+    if (this.#failed) return;
     this.#failed = true;
-    this.#closed = true;
-    this.#pending = [];
-    this.#pendingLength = 0;
-    if (!first) return;
-    const why = cause instanceof Error ? cause.message : String(cause);
-    const message = `the ledger ${this.file} cannot be written, the report will be incomplete: ${why}`;
-    this.#onFailure(new GodwitError('ledger-failed', message, { cause }));
+    this.#onFailure(failed(this.file, 'written, the report may be incomplete', cause));
   }
 }
 
 /**
  * Writes the end of a ledger whose agent was interrupted: what was sent is what the finished rounds
  * say. A ledger that has its end is left as it is.
- * @throws GodwitError as `readLedger`
+ * @throws GodwitError as `readLedger`, and ledger-failed when it cannot be written
  */
 export async function endInterrupted(
   file: string,
@@ -108,18 +133,23 @@ export async function endInterrupted(
   const [start] = records;
   if (start?.type !== 'start' || records.some(({ type }) => type === 'end')) return;
   const rounds = records.filter((record) => record.type === 'round');
+  const last = Math.max(...records.map(({ at }) => at));
   const record: EndRecord = {
     type: 'end',
-    at: Date.now() - Date.parse(start.time),
+    at: Math.max(last, Date.now() - Date.parse(start.time)), // the clock may have been set back
     ...end,
     rounds: rounds.length,
     pages: rounds.reduce((sum, { sentPages }) => sum + sentPages, 0),
     wireBytes: rounds.reduce((sum, { wireBytes }) => sum + wireBytes, 0),
     encodings: sumEncodings(rounds),
   };
-  const bytes = await readFile(file);
-  await truncate(file, bytes.lastIndexOf('\n') + 1); // the line that was being written
-  await appendFile(file, `${JSON.stringify(record)}\n`);
+  try {
+    const bytes = await readFile(file);
+    await truncate(file, bytes.lastIndexOf('\n') + 1); // the line that was being written
+    await appendFile(file, `${JSON.stringify(record)}\n`);
+  } catch (cause) {
+    throw failed(file, 'written', cause);
+  }
 }
 
 function sumEncodings(rounds: readonly RoundRecord[]): EncodingCounts {
@@ -141,8 +171,7 @@ export async function readLedger(file: string): Promise<LedgerRecord[]> {
   } catch (cause) {
     if ((cause as NodeJS.ErrnoException).code === 'ENOENT')
       throw unknownMigration(basename(file, '.ndjson'));
-    const message = `the ledger ${file} cannot be read: ${(cause as Error).message}`;
-    throw new GodwitError('ledger-failed', message, { cause });
+    throw failed(file, 'read', cause);
   }
   return parseLedger(text, file);
 }
@@ -181,6 +210,12 @@ function isJson(text: string): boolean {
   } catch {
     return false;
   }
+}
+
+function failed(file: string, what: string, cause: unknown): GodwitError {
+  const why = cause instanceof Error ? cause.message : String(cause);
+  const message = `the ledger ${file} cannot be ${what}: ${why}`;
+  return new GodwitError('ledger-failed', message, { cause });
 }
 
 function invalid(where: string, why: string): GodwitError {

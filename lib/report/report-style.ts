@@ -49,7 +49,7 @@ p { margin: 0; max-width: 76ch; }
 figure { margin: 0; min-width: 0; }
 figcaption p { font-size: 13.5px; max-width: none; }
 svg { display: block; width: 100%; height: auto; margin-top: 8px; }
-.w1080, .w520 { display: none; }
+.w1080, .w520 { display: none; } .spell-suspended { fill: var(--second); opacity: 0.3; } .spell-lost { fill: var(--alarm); opacity: 0.22; }
 .w520 svg { max-width: 640px; } .w340 svg { max-width: 440px; }
 .legend { display: flex; flex-wrap: wrap; gap: 2px 16px; margin: 8px 0 0; padding: 0; list-style: none; font-size: 13px; }
 .legend li { white-space: nowrap; }
@@ -60,11 +60,16 @@ svg { display: block; width: 100%; height: auto; margin-top: 8px; }
 .swatch-line.dashed-guide { background: repeating-linear-gradient(90deg, currentColor 0 7px, transparent 7px 12px); }
 .swatch-line.dotted-guide { background: repeating-linear-gradient(90deg, currentColor 0 2px, transparent 2px 5px); }
 .swatch { print-color-adjust: exact; }
+.swatch-hollow { width: 8px; height: 8px; transform: rotate(45deg); border: 2px solid; vertical-align: 0; }
+.swatch-band { width: 14px; border-block: 5px solid color-mix(in srgb, currentColor 25%, transparent); background: currentColor padding-box; }
+.swatch-dot { width: 8px; height: 8px; border-radius: 50%; background: currentColor; vertical-align: 0; }
+.hollow-dot { background: none; border: 2px solid; }
+.swatch-spell { width: 14px; } .swatch-spell.spell-suspended { background: var(--second); } .swatch-spell.spell-lost { background: var(--alarm); }
 .swatch-diamond { width: 9px; height: 9px; transform: rotate(45deg); background: currentColor; vertical-align: 0; }
-@media (min-width: 600px) { .w340, .legend.narrow { display: none; } .w520 { display: block; } }
+@media (min-width: 600px) { .w340 { display: none; } .w520 { display: block; } }
 @media (min-width: 1120px) {
   .charts { grid-template-columns: 1fr 1fr; column-gap: 40px; }
-  .charts .wide { grid-column: 1 / -1; } .half figcaption p { min-height: 2lh; } .w1080 { display: block; } .w1080 ~ .w520 { display: none; }
+  .charts .wide { grid-column: 1 / -1; } .half figcaption p { min-height: 2lh; } .w1080 { display: block; } .w1080 ~ .w520, .legend .narrow { display: none; }
 }
 details { margin-top: 8px; font-size: 13.5px; }
 summary { cursor: pointer; color: var(--quiet); width: fit-content; }
@@ -76,12 +81,15 @@ th, td { padding: 4px 18px 4px 0; border-bottom: 1px solid var(--grid); vertical
 .numbers td, .numbers th { text-align: right; white-space: nowrap; }
 .ledger { width: 100%; } .ledger td { white-space: nowrap; } .ledger td:last-child { white-space: normal; min-width: 260px; }
 .turning td { background: var(--panel); }
+.hosts th[scope], .what-if th { color: var(--quiet); position: static; padding-right: 24px; }
+.what-if th { min-width: 150px; max-width: 260px; } .what-if, .hosts { margin: 8px 0; } section > h2 + .quiet { margin-top: -6px; font-size: 13.5px; }
 footer { margin-top: 48px; padding-top: 12px; border-top: 1px solid var(--grid); font-size: 13px; color: var(--quiet); }
 svg text { font: 12px system-ui, "Segoe UI", Roboto, "Helvetica Neue", sans-serif; fill: var(--ink); font-variant-numeric: tabular-nums; }
 svg .tick { fill: var(--quiet); font-size: 11.5px; } svg .label { font-weight: 500; }
 .halo { paint-order: stroke; stroke: var(--paper); stroke-width: 3px; }
 .grid { stroke: var(--grid); } .base { stroke: var(--base); }
-.shade { fill: var(--shade); }
+.shade { fill: var(--shade); } .marked { fill: var(--grid); }
+.hollow { fill: var(--paper); stroke-width: 2; }
 .line { fill: none; stroke-width: 2; stroke-linejoin: round; stroke-linecap: round; }
 .line.solid-guide { stroke-width: 1.5; } .line.dashed-guide { stroke-width: 1.5; stroke-dasharray: 7 5; stroke-linecap: butt; }
 .line.dotted-guide { stroke-width: 1.75; stroke-dasharray: 0.1 4.5; }
@@ -101,13 +109,15 @@ svg .ink-alarm { fill: var(--alarm); } svg .ink-quiet { fill: var(--quiet); }
 .encoding-delta { --c: var(--blue-2); } .encoding-raw { --c: var(--blue-4); }
 .part-guest-1, .part-guest-2 { --c: var(--orange-2); } .part-pages-1 { --c: var(--blue-5); } .part-pages-2 { --c: var(--blue-3); }
 .part-pages-3 { --c: var(--blue-2); } .part-agree-1 { --c: var(--green-1); } .part-agree-2 { --c: var(--green-2); }
+.budget-before, .budget-after { --c: var(--rest); } .budget-first { --c: var(--blue-4); } .budget-later { --c: var(--blue-3); }
+.budget-between { --c: var(--blue-2); } .budget-held { --c: var(--green-1); } .budget-lost { --c: var(--alarm); } .budget-suspended { --c: var(--orange-2); }
 .part-rest, .level-off { --c: var(--rest); }
 .level-1 { --c: var(--blue-1); } .level-2 { --c: var(--blue-2); } .level-3 { --c: var(--blue-3); }
 .level-4 { --c: var(--blue-4); } .level-5 { --c: var(--blue-5); }
-[class^="encoding-"], [class^="part-"], [class^="level-"] { fill: var(--c); }
+[class^="encoding-"], [class^="part-"], [class^="level-"], [class^="budget-"] { fill: var(--c); }
 .swatch[class*="encoding-"], .swatch[class*="part-"], .swatch[class*="level-"] { background: var(--c); }
 @media print {
-  body { padding: 0; font-size: 12px; } .w1080, .w340, .legend.narrow { display: none !important; } .w520 { display: block !important; }
+  body { padding: 0; font-size: 12px; } .w1080, .w340 { display: none !important; } .legend .narrow { display: list-item !important; } .w520 { display: block !important; }
   .w520 svg { max-width: 520px; }
   .charts { grid-template-columns: 1fr 1fr; gap: 24px; } .charts .wide { grid-column: 1 / -1; }
   figure, .story li { break-inside: avoid; } figure details, .all { display: none; } .scroll { max-height: none; }

@@ -1,25 +1,36 @@
-import assert from 'node:assert/strict';
 import type { PolicyLimits } from '../precopy/stats.ts';
 import { formatDuration } from '../units.ts';
 import type {
   ConsultationRecord,
+  EarlierRecord,
   EndRecord,
+  ForecastRecord,
+  HostRecord,
   LedgerRecord,
   LimitsRecord,
+  LinkRecord,
   NoteRecord,
   OutageRecord,
   RoundRecord,
   StartRecord,
   SuspensionRecord,
 } from './records.ts';
+import { isFigure } from './words.ts';
 
 /** A ledger sorted by kind: what summary and charts are drawn from. */
 export interface Story {
   readonly start: StartRecord;
+  /** The one before the move that counts. */
+  readonly foretold: ForecastRecord | undefined;
   readonly consultations: readonly ConsultationRecord[];
   readonly rounds: readonly RoundRecord[];
   readonly limits: readonly LimitsRecord[];
   readonly notes: readonly NoteRecord[];
+  readonly outages: readonly OutageRecord[];
+  readonly hosts: readonly HostRecord[];
+  readonly link: LinkRecord | undefined;
+  /** Of the guest before this move. */
+  readonly earlier: EarlierRecord | undefined;
   /** The last one: a roll back may have come before it. */
   readonly suspension: SuspensionRecord | undefined;
   /** Undefined while the migration runs, or when the agent died. */
@@ -31,12 +42,17 @@ export interface Story {
 /** @param records a ledger as parseLedger returns it: the start record comes first. */
 export function tellStory(records: readonly LedgerRecord[]): Story {
   const start = records[0];
-  assert(start?.type === 'start', 'a ledger begins with its start record');
+  if (start?.type !== 'start') throw new TypeError('a ledger begins with its start record');
   return {
     start,
+    foretold: ofType(records, 'forecast').at(-1),
+    earlier: ofType(records, 'earlier').at(-1),
     consultations: ofType(records, 'consultation'),
     rounds: ofType(records, 'round'),
     limits: ofType(records, 'limits'),
+    outages: ofType(records, 'outage'),
+    hosts: ofType(records, 'host'),
+    link: ofType(records, 'link').at(-1),
     notes: [...ofType(records, 'note'), ...ofType(records, 'outage').map(outageNote)].sort(
       (a, b) => a.at - b.at,
     ),
@@ -57,10 +73,39 @@ export function limitsAt(story: Story, at: number): PolicyLimits {
   return story.limits.findLast((change) => change.at <= at)?.limits ?? story.start.limits;
 }
 
-/** The verdict that ended precopy: the last consultation, when it did not say continue. */
+/** The verdict that ended precopy: the last consultation, when it said that. */
 export function decision({ consultations }: Story): ConsultationRecord | undefined {
   const last = consultations.at(-1);
-  return last?.verdict.action === 'continue' ? undefined : last;
+  const action = last?.verdict.action;
+  return action === 'continue' || action === 'hold' ? undefined : last;
+}
+
+/** The time in which the guest was ready and held, and what that has cost. */
+export interface Held {
+  readonly from: ConsultationRecord;
+  readonly ms: number;
+  readonly wireBytes: number;
+}
+
+/** From the first `hold` to the last; undefined when there was none. */
+export function heldIn({ consultations }: Story): Held | undefined {
+  const holds = ({ verdict }: ConsultationRecord) => verdict.action === 'hold';
+  const from = consultations.find(holds);
+  const to = consultations[consultations.findLastIndex(holds) + 1] ?? consultations.at(-1);
+  if (from === undefined || to === undefined) return undefined;
+  const wireBytes = to.stats.wireBytes - from.stats.wireBytes;
+  return { from, ms: to.at - from.at, wireBytes };
+}
+
+/** From when to when the guest was suspended, by the agents' clock, ms; undefined when it was not. */
+export function suspendedIn({ suspension, rounds }: Story): readonly [number, number] | undefined {
+  if (suspension === undefined) return undefined;
+  const { at, fromMs, agentMs, parts } = suspension;
+  const last = rounds.findLast(({ stopAndCopy }) => stopAndCopy);
+  const before = (parts.suspend ?? 0) + (parts.sync ?? 0);
+  // Ledgers of before tell only when it was recorded, and that may be later.
+  const from = fromMs ?? (last === undefined ? at - agentMs : last.at - last.ms - before);
+  return isFigure(from) ? [Math.max(0, from), Math.max(0, from + agentMs)] : undefined;
 }
 
 function ofType<T extends LedgerRecord['type']>(

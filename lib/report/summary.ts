@@ -1,10 +1,22 @@
 import { PAGE_SIZE } from '../memory/guest-layout.ts';
+import type { EncodingCounts } from '../pages/counters.ts';
+import type { PolicyLimits } from '../precopy/stats.ts';
 import { formatDuration, formatRate, formatSize } from '../units.ts';
+import { amongInWords, suspensionsAmong } from './among.ts';
+import { foretoldText } from './foretold-text.ts';
 import { judgePromise, type Promised } from './promise.ts';
-import type { EncodingCounts, LedgerRecord, Outcome, SuspensionRecord } from './records.ts';
-import { type Story, tellStory } from './story.ts';
-import { OUTCOME_WORDS, type TurningPoint, turningPoints } from './turning-points.ts';
-import { isFigure, percent, plural, printable, shortDuration } from './words.ts';
+import type {
+  ConsultationRecord,
+  CpuTimes,
+  ForecastRecord,
+  LedgerRecord,
+  Outcome,
+  PastSuspension,
+  SuspensionRecord,
+} from './records.ts';
+import { type Held, heldIn, type Story, tellStory } from './story.ts';
+import { OUTCOME_WORDS, type TurningPoint, turningPoints, where } from './turning-points.ts';
+import { isFigure, labelled, percent, plural, shortDuration } from './words.ts';
 
 /** A migration in figures. Times in ms, rates in bytes per second. */
 export interface Summary {
@@ -31,7 +43,17 @@ export interface Summary {
   /** The same in guest memory. */
   readonly guestRate: number | undefined;
   readonly encodings: EncodingCounts;
+  /** Undefined where the ledger does not tell. */
+  readonly cpu: CpuTimes | undefined;
+  /** Undefined when the guest never was. */
+  readonly held: Held | undefined;
   readonly suspension: SuspensionRecord | undefined;
+  /** Suspensions of the guest, this one last; undefined when there is none to compare it with. */
+  readonly among: readonly PastSuspension[] | undefined;
+  /** What was to be expected before it began, and under which limits. */
+  readonly foretold:
+    | { readonly forecast: ForecastRecord; readonly limits: PolicyLimits }
+    | undefined;
   readonly promise: Promised | undefined;
   readonly turningPoints: readonly TurningPoint[];
 }
@@ -65,7 +87,11 @@ export function summarize(records: readonly LedgerRecord[]): Summary {
     wireRatio: guestBytes > 0 ? sent.wireBytes / guestBytes : undefined,
     wireRate: sendingMs > 0 ? (inRounds.wire * 1000) / sendingMs : undefined,
     guestRate: sendingMs > 0 ? (inRounds.guest * 1000) / sendingMs : undefined,
+    cpu: cpuIn(story),
+    held: heldIn(story),
     suspension: story.suspension,
+    among: suspensionsAmong(story),
+    foretold: story.foretold && { forecast: story.foretold, limits: start.limits },
     promise: judgePromise(story),
     turningPoints: turningPoints(story),
   };
@@ -86,9 +112,7 @@ export function promiseInWords(promise: Promised): string {
   const { result, limitMs, actualMs = 0, by, spareMs = 0, enoughMs } = promise;
   const promised = `promised ≤ ${shortDuration(limitMs)}`;
   const saw = `${by === 'guest' ? 'guest saw' : 'agents timed'} ${formatDuration(actualMs)}`;
-  const enough = isFigure(enoughMs)
-    ? `; about ${shortDuration(enoughMs)} would have been enough`
-    : '';
+  const enough = isFigure(enoughMs) ? `; ${Math.ceil(enoughMs)} ms would have been enough` : '';
   switch (result) {
     case 'kept':
       return `${promised}, ${saw}: kept with ${formatDuration(spareMs)} to spare`;
@@ -105,26 +129,37 @@ export function promiseInWords(promise: Promised): string {
 export function summaryText(summary: Summary): string {
   const { outcome, code, promise, turningPoints } = summary;
   const verdict = turningPoints.find(({ what }) => /^(Stop-and-copy|Given up) /.test(what));
-  const lines: [string, string | undefined][] = [
+  return labelled([
     ['outcome', OUTCOME_WORDS[outcome] + (code === undefined ? '' : ` (${code})`)],
     ['', outcome === 'completed' ? undefined : summary.message || undefined],
     ['move', moveInWords(summary)],
+    ['held', summary.held && heldInWords(summary.held)],
     ['suspension', promise && promiseInWords(promise)],
     [promise ? '' : 'suspension', summary.suspension && clocksInWords(summary.suspension)],
+    ['among', summary.among && amongInWords(summary.among)],
+    ['foretold', foretoldInWords(summary)],
     ['sent', sentInWords(summary)],
     ['rate', ratesInWords(summary)],
     ['pages', sharesInWords(summary.encodings) || undefined],
     ['why', verdict && `${verdict.what}: ${verdict.why}`],
-  ];
-  return lines
-    .flatMap(([label, text]) =>
-      text === undefined ? [] : `  ${label.padEnd(12)}${printable(text)}`,
-    )
-    .join('\n');
+  ]);
 }
 
 function moveInWords({ guest, destination, elapsedMs, rounds }: Summary): string {
   return `${guest} → ${destination}, ${plural(rounds, 'round')} in ${formatDuration(elapsedMs)}`;
+}
+
+/** `2 h 03 m for 310 MiB on the wire, 2.5 MiB a minute`. */
+export function heldInWords({ ms, wireBytes }: Held): string {
+  const aMinute = ms >= 1000 ? `, ${formatSize((wireBytes * 60_000) / ms)} a minute` : '';
+  return `${formatDuration(ms)} for ${formatSize(wireBytes)} on the wire${aMinute}`;
+}
+
+/** What was to be expected, without what nobody knew. */
+export function foretoldInWords({ foretold }: Summary): string | undefined {
+  if (foretold === undefined) return undefined;
+  const by = foretold.forecast.by === 'check' ? 'by a check: ' : '';
+  return `${by}${foretoldText(foretold.forecast, foretold.limits)}`;
 }
 
 function clocksInWords({ estimate, agentMs, guestMs }: SuspensionRecord): string {
@@ -142,6 +177,13 @@ export function forecastInWords(estimate: { low: number; expected: number; high:
   const range =
     isFigure(low) && isFigure(high) ? ` (${formatDuration(low)} to ${formatDuration(high)})` : '';
   return `${formatDuration(expected)}${range}`;
+}
+
+/** `after round 5, 4.10 s after the start, forecast 610 ms (540 ms to 690 ms)`. */
+export function momentInWords(stats: ConsultationRecord['stats']): string {
+  const { elapsedMs, estimate } = stats;
+  const forecast = estimate === undefined ? '' : `, forecast ${forecastInWords(estimate)}`;
+  return `${where(stats)}, ${formatDuration(elapsedMs)} after the start${forecast}`;
 }
 
 function sentInWords({ wireBytes, guestBytes, wireRatio }: Summary): string | undefined {
@@ -165,6 +207,11 @@ function totals({ end, rounds, consultations }: Story) {
     wireBytes: Math.max(last?.wireBytes ?? 0, sum(rounds.map(({ wireBytes }) => wireBytes))),
     encodings: addEncodings(rounds.map(({ encodings }) => encodings)),
   };
+}
+
+function cpuIn({ end, consultations }: Story): CpuTimes | undefined {
+  const cpu = end?.cpu ?? consultations.findLast((one) => one.cpu !== undefined)?.cpu;
+  return isFigure(cpu?.sourceMs) ? cpu : undefined;
 }
 
 function addEncodings(all: readonly EncodingCounts[]): EncodingCounts {

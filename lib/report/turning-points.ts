@@ -1,7 +1,7 @@
 import { formatDuration } from '../units.ts';
 import { seenMs } from './promise.ts';
 import type { ConsultationRecord, Outcome, SuspensionRecord } from './records.ts';
-import { decision, limitsAt, type Story } from './story.ts';
+import { decision, heldIn, limitsAt, type Story } from './story.ts';
 import { count, isFigure, limitsInWords, plural, shortDuration } from './words.ts';
 
 /** A moment that decided how the migration went, in plain words. */
@@ -26,13 +26,14 @@ export function turningPoints(story: Story): TurningPoint[] {
   const points = [
     begin(story),
     ...firstRound(story),
-    ...story.limits.map(({ at, limits, bandwidth }) => ({
+    ...story.limits.map(({ at, limits, ...caps }) => ({
       at,
       what: 'Limits changed',
-      why: limitsInWords(limits, bandwidth, story.start.policy),
+      why: limitsInWords(limits, caps, story.start.policy),
     })),
     ...problems(story),
     ...closestForecast(story),
+    ...held(story),
     ...verdict(story),
     ...suspended(story.suspension),
     ...story.notes.map(({ at, text }) => ({ at, what: 'Note', why: text })),
@@ -42,7 +43,7 @@ export function turningPoints(story: Story): TurningPoint[] {
 }
 
 function begin({ start }: Story): TurningPoint {
-  const why = `${start.policy} policy: ${limitsInWords(start.limits, start.bandwidth, start.policy)}`;
+  const why = `${start.policy} policy: ${limitsInWords(start.limits, start, start.policy)}`;
   return { at: 0, what: 'Started', why };
 }
 
@@ -86,16 +87,24 @@ function closestForecast(story: Story): TurningPoint[] {
   return [{ at: record.at, what: `Lowest forecast, after round ${record.stats.iteration}`, why }];
 }
 
+/** Ready, and not to be moved yet. */
+function held(story: Story): TurningPoint[] {
+  const hold = heldIn(story);
+  if (hold === undefined) return [];
+  const { at, verdict } = hold.from;
+  return [{ at, what: 'Held', why: verdict.reason }];
+}
+
 function verdict(story: Story): TurningPoint[] {
   const last = decision(story);
   if (last === undefined) return [];
-  const { stats } = last;
   const what = last.verdict.action === 'abort' ? 'Given up' : 'Stop-and-copy';
-  const where = stats.when === 'in-round' ? `in round ${stats.iteration + 1}` : whereAfter(stats);
-  return [{ at: last.at, what: `${what} ${where}`, why: last.verdict.reason }];
+  return [{ at: last.at, what: `${what} ${where(last.stats)}`, why: last.verdict.reason }];
 }
 
-function whereAfter({ iteration }: ConsultationRecord['stats']): string {
+/** Where a consultation stands: `in round 3`, `after round 2`, `before the first round`. */
+export function where({ when, iteration }: ConsultationRecord['stats']): string {
+  if (when === 'in-round') return `in round ${iteration + 1}`;
   return iteration === 0 ? 'before the first round' : `after round ${iteration}`;
 }
 

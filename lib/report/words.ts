@@ -1,5 +1,6 @@
-import { PAGE_SIZE } from '../memory/guest-layout.ts';
+import { holdInWords } from '../precopy/hold.ts';
 import type { PolicyLimits } from '../precopy/stats.ts';
+import type { Caps } from '../precopy/suspension-rate.ts';
 import { formatRate } from '../units.ts';
 import type { StartRecord } from './records.ts';
 
@@ -20,11 +21,6 @@ export function percent(share: number): string {
   return `${Math.round(share * 100)} %`;
 }
 
-/** Pages per second with what they weigh: `5,000 pages/s (19.5 MiB/s)`. */
-export function pageRate(pagesPerSecond: number): string {
-  return `${count(pagesPerSecond)} pages/s (${formatRate(pagesPerSecond * PAGE_SIZE)})`;
-}
-
 /**
  * Text from outside without what could take over a terminal or turn the reading direction of a
  * page: control and bidirectional characters become U+FFFD.
@@ -33,10 +29,19 @@ export function printable(text: string): string {
   return text.replace(/[\p{Cc}\p{Bidi_Control}]/gu, '\u{fffd}');
 }
 
-/** All limits that are set, in words; the bandwidth cap (bytes per second) is one of them. */
+/** A label column and sentences, no trailing newline; lines without a text are left out. */
+export function labelled(lines: readonly (readonly [string, string | undefined])[]): string {
+  return lines
+    .flatMap(([label, text]) =>
+      text === undefined ? [] : `  ${label.padEnd(12)}${printable(text)}`,
+    )
+    .join('\n');
+}
+
+/** All limits that are set, in words; the caps are among them. */
 export function limitsInWords(
   limits: PolicyLimits,
-  bandwidth: number | undefined,
+  { bandwidth, suspendBandwidth }: Caps,
   policy: StartRecord['policy'],
 ): string {
   const parts = [
@@ -45,8 +50,10 @@ export function limitsInWords(
     named('pause below', limits.pauseBelowMs),
     named('abort above', limits.abortAboveMs),
     `prefer ${printable(String(limits.prefer))}`,
+    limits.hold ? `hold ${printable(holdInWords(String(limits.hold)))}` : undefined,
     ...(policy === 'xen' ? xenLimits(limits) : []),
     isFigure(bandwidth) ? `bandwidth at most ${formatRate(bandwidth)}` : undefined,
+    isFigure(suspendBandwidth) ? `suspended at most ${formatRate(suspendBandwidth)}` : undefined,
   ];
   return parts.filter((part) => part !== undefined).join(', ');
 }

@@ -44,7 +44,12 @@ export function readCredentials(files: {
   return credentials;
 }
 
-function readProtected(file: string, forbidden: number, what: string): string {
+/**
+ * Text of a file that others may not use.
+ * @param forbidden bits of its mode, and `what` others could do with them
+ * @throws GodwitError bad-option
+ */
+export function readProtected(file: string, forbidden: number, what: string): string {
   let text: string;
   let mode: number;
   try {

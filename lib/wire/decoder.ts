@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { crc32 } from 'node:zlib';
 import { asGodwitError, GodwitError } from '../errors.ts';
 import { type FrameHeader, HEADER_SIZE, headerCrc, readHeader } from './frame.ts';
-import { type Connection, isLegal, type Kind, type KindName, type Side } from './kinds.ts';
+import { type ConnectionKind, isLegal, type Kind, type KindName, type Side } from './kinds.ts';
 
 /** `body` and `payload` belong to the decoder: they are valid until the frame's callback returns. */
 export interface Frame {
@@ -19,7 +19,7 @@ const EMPTY = Buffer.alloc(0);
 /**
  * Turns one direction of a connection, cut anywhere, into frames. It owns no socket; the callback
  * runs inside `push`. Payload bytes are copied once, into a buffer that is used again for the next
- * frame, or not at all when the input holds the whole payload.
+ * frame, or not at all when the input holds the whole payload or was read into `place`.
  *
  * Anything that breaks a rule, an error thrown by the callback included, ends it for good: `push`
  * throws the first reason from then on.
@@ -29,8 +29,9 @@ const EMPTY = Buffer.alloc(0);
  */
 export class FrameDecoder {
   readonly #from: Side;
-  readonly #connection: Connection;
+  readonly #connection: ConnectionKind;
   readonly #onFrame: (frame: Frame) => void;
+  readonly #newPayloadBytes: ((bytes: number) => Buffer) | undefined;
   readonly #headerBytes = Buffer.allocUnsafeSlow(HEADER_SIZE);
   #bodyBytes: Buffer = EMPTY;
   #payloadBytes: Buffer = EMPTY;
@@ -45,11 +46,20 @@ export class FrameDecoder {
   #lastAcked = -1;
   #poison: GodwitError | undefined;
 
-  /** Accepts the kinds that side `from` may send on such a connection. */
-  constructor(from: Side, connection: Connection, onFrame: (frame: Frame) => void) {
+  /**
+   * Accepts the kinds that side `from` may send on such a connection.
+   * @param newPayloadBytes makes memory for the largest payload of a kind; else it grows with payloads
+   */
+  constructor(
+    from: Side,
+    connection: ConnectionKind,
+    onFrame: (frame: Frame) => void,
+    newPayloadBytes?: (bytes: number) => Buffer,
+  ) {
     this.#from = from;
     this.#connection = connection;
     this.#onFrame = onFrame;
+    this.#newPayloadBytes = newPayloadBytes;
   }
 
   /** Numbered frames that the callback has dealt with, or that were skipped. */
@@ -61,6 +71,13 @@ export class FrameDecoder {
   expect(sequence: number): void {
     this.#nextSequence = sequence;
     this.#received = sequence;
+  }
+
+  /** Where the next input is to be, to be copied no more; undefined: anywhere. Valid until the next `push`. */
+  get place(): Buffer | undefined {
+    if (this.#state !== 'payload') return undefined;
+    const place = this.#payloadBytes.subarray(this.#filled, this.#header!.payloadLength);
+    return place.length > 0 ? place : undefined;
   }
 
   /** True when the input so far ends inside a frame. */
@@ -142,7 +159,6 @@ export class FrameDecoder {
       this.#emit(header, input.subarray(at, at + length));
       return at + length;
     }
-    this.#payloadBytes = room(this.#payloadBytes, length, header.kind!.payload);
     const end = this.#gather(this.#payloadBytes, length, input, at);
     if (this.#filled === length) this.#emit(header, this.#payloadBytes.subarray(0, length));
     return end;
@@ -153,8 +169,17 @@ export class FrameDecoder {
       throw new GodwitError('bad-checksum', 'a frame was damaged on its way: its CRC is wrong');
     this.#checkSequence(header);
     if (header.kind === undefined) this.#skipped();
-    else if (header.payloadLength > 0) this.#enter('payload');
+    else if (header.payloadLength > 0) this.#enterPayload(header);
     else this.#emit(header, EMPTY);
+  }
+
+  #enterPayload({ kind, payloadLength }: FrameHeader): void {
+    const limit = kind!.payload;
+    if (this.#newPayloadBytes === undefined)
+      this.#payloadBytes = room(this.#payloadBytes, payloadLength, limit);
+    else if (this.#payloadBytes.length < payloadLength)
+      this.#payloadBytes = this.#newPayloadBytes(limit);
+    this.#enter('payload');
   }
 
   #skipped(): void {
@@ -174,11 +199,14 @@ export class FrameDecoder {
     this.#filled = 0;
   }
 
-  /** Copies what is missing of a part, as far as the input goes. */
+  /** Copies what is missing of a part, as far as the input goes, unless it is there already. */
   #gather(target: Buffer, length: number, input: Buffer, at: number): number {
     assert(this.#filled < length && length <= target.length);
     const end = Math.min(input.length, at + length - this.#filled);
-    this.#filled += input.copy(target, this.#filled, at, end);
+    const inPlace =
+      input.buffer === target.buffer && input.byteOffset + at === target.byteOffset + this.#filled;
+    if (!inPlace) input.copy(target, this.#filled, at, end);
+    this.#filled += end - at;
     return end;
   }
 

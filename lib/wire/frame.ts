@@ -10,6 +10,7 @@ export const WIRE_VERSION = 1;
 export const UNKNOWN_BODY_LIMIT = 64 * 1024;
 
 const MAGIC = 0x47445754; // "GDWT", read big endian
+const MAGIC_SIZE = 4;
 const FLAG_OPTIONAL = 1;
 const CRC_OFFSET = 28;
 const TWO_32 = 2 ** 32;
@@ -48,6 +49,17 @@ export function frameHead(
   head.writeUInt32LE(0, 24);
   head.writeUInt32LE(crc32(body, headerCrc(head)), CRC_OFFSET);
   return head;
+}
+
+/**
+ * Whether the kind's limits allow a frame.
+ * @returns bytes of body and payload
+ * @throws GodwitError frame-too-large
+ */
+export function checkFrame(kind: Kind, body: Uint8Array, payload: readonly Uint8Array[]): number {
+  const payloadLength = payload.reduce((sum, part) => sum + part.length, 0);
+  checkLengths(kind.name, kind.body, kind.payload, body.length, payloadLength);
+  return body.length + payloadLength;
 }
 
 /**
@@ -112,4 +124,10 @@ function checkLengths(
       'frame-too-large',
       `a ${name} frame has a payload of ${payload} bytes; ${payloadLimit} are allowed`,
     );
+}
+
+/** Whether what a connection has said first is a frame of this protocol, and not TLS. */
+export function beginsFrame(first: Uint8Array): boolean {
+  const bytes = Buffer.from(first.buffer, first.byteOffset, first.byteLength);
+  return bytes.length >= MAGIC_SIZE && bytes.readUInt32BE(0) === MAGIC;
 }

@@ -1,19 +1,23 @@
 import assert from 'node:assert/strict';
 import { GodwitError } from '../errors.ts';
-import { GUEST_NAME_RULE, isGuestName } from '../guest/guest.ts';
+import { GUEST_NAME_RULE, isGuestName } from '../guest-name.ts';
 import { GuestLayout, PAGE_SIZE } from '../memory/guest-layout.ts';
-import { WIRE_VERSION } from './frame.ts';
 import { kindOf } from './kinds.ts';
-import type { Accept, GuestOffer, Hello, Limits, Welcome } from './messages.ts';
+import type { Accept, Check, CheckAnswer, GuestOffer, Hello, Limits, Welcome } from './messages.ts';
 
+/** What the messages mean and in which order they come; the frame has a version of its own. */
+export const PROTOCOL_VERSION = 3;
 /** Data connections of one migration. */
-export const MAX_CHANNELS = 64;
-/** Unacknowledged page batches on one channel. */
+export const MAX_LANES = 64;
+/** Unacknowledged page batches on one lane. */
 export const MAX_WINDOW = 64;
 /** Bytes of payload in one page batch. */
 export const MAX_BATCH_PAYLOAD = kindOf('PageBatch').payload;
-/** Bytes of the secret that binds data connections to their session. */
+/** Bytes of the secret that binds data connections to their migration. */
 export const SECRET_SIZE = 16;
+/** What a check may have: findings, characters of the text of one. */
+export const MAX_FINDINGS = 32;
+export const MAX_FINDING_TEXT = 500;
 
 const MIGRATION_ID = /^[0-9a-f]{16}$/;
 
@@ -29,10 +33,10 @@ export interface Terms {
 
 /** The terms of this version, within limits that do not exceed the wire's own. */
 export function ownTerms(agent: string, features: readonly string[], limits: Limits): Terms {
-  assert(limits.channels <= MAX_CHANNELS);
+  assert(limits.lanes <= MAX_LANES);
   assert(limits.window <= MAX_WINDOW);
   assert(limits.batchPayload <= MAX_BATCH_PAYLOAD);
-  return { minVersion: WIRE_VERSION, maxVersion: WIRE_VERSION, agent, features, limits };
+  return { minVersion: PROTOCOL_VERSION, maxVersion: PROTOCOL_VERSION, agent, features, limits };
 }
 
 export function helloMessage(own: Terms): Hello {
@@ -59,7 +63,7 @@ export function chooseWelcome(hello: Hello, own: Terms): Welcome {
     agent: own.agent,
     features: own.features.filter((feature) => hello.features.includes(feature)),
     limits: {
-      channels: Math.min(hello.limits.channels, own.limits.channels),
+      lanes: Math.min(hello.limits.lanes, own.limits.lanes),
       batchPayload: Math.min(hello.limits.batchPayload, own.limits.batchPayload),
       window: Math.min(hello.limits.window, own.limits.window),
     },
@@ -81,7 +85,7 @@ export function checkWelcome(hello: Hello, welcome: Welcome): void {
   if (strange !== undefined)
     throw badMessage(`the receiver chose feature "${strange}", which was not offered`);
   checkLimits('Welcome', limits);
-  for (const name of ['channels', 'batchPayload', 'window'] as const)
+  for (const name of ['lanes', 'batchPayload', 'window'] as const)
     if (limits[name] > hello.limits[name])
       throw badMessage(`the receiver chose ${name} ${limits[name]} of ${hello.limits[name]}`);
 }
@@ -100,15 +104,46 @@ export function checkGuestOffer(offer: GuestOffer): GuestLayout {
   return new GuestLayout(offer.regions);
 }
 
-/** @throws GodwitError bad-message unless there is a port for each channel and a secret */
-export function checkAccept(accept: Accept, channels: number): void {
+/** Checks what can be checked about a check without knowing the host. @throws GodwitError bad-message */
+export function requireCheck({ id, guest, memory, lanes }: Check, welcome: Welcome): void {
+  if (!MIGRATION_ID.test(id))
+    throw badMessage('the id of a check has 16 lower-case hexadecimal digits');
+  if (!isGuestName(guest)) throw badMessage(GUEST_NAME_RULE);
+  if (memory < PAGE_SIZE || memory % PAGE_SIZE !== 0)
+    throw badMessage(`a guest with ${memory} bytes of memory`);
+  if (lanes < 1 || lanes > welcome.limits.lanes)
+    throw badMessage(`a check over ${lanes} lanes, of ${welcome.limits.lanes} agreed`);
+}
+
+/** @throws GodwitError bad-message unless findings are such, and each lane has a port or none has */
+export function requireCheckAnswer(answer: CheckAnswer, lanes: number): void {
+  const { findings, verifyRate, dataPorts, secret } = answer;
+  if (findings.length > MAX_FINDINGS)
+    throw badMessage(`CheckAnswer has ${findings.length} findings`);
+  for (const { about, verdict, code, text } of findings)
+    if (
+      !/^[a-z][a-z-]{0,31}$/.test(about) ||
+      !['ok', 'no', 'unknown'].includes(verdict) ||
+      !/^[a-z-]{0,40}$/.test(code) ||
+      text.length > MAX_FINDING_TEXT
+    )
+      throw badMessage('CheckAnswer has a finding that is none');
+  if (dataPorts.length > 0)
+    checkAccept(
+      { ...{ journalMs: 0, placement: '', epoch: 0 }, dataPorts, secret, verifyRate },
+      lanes,
+    );
+}
+
+/** @throws GodwitError bad-message unless there is a port for each lane and a secret */
+export function checkAccept(accept: Accept, lanes: number): void {
   const { dataPorts, secret, verifyRate } = accept;
-  if (dataPorts.length !== channels)
-    throw badMessage(`Accept names ${dataPorts.length} data ports for ${channels} channels`);
+  if (dataPorts.length !== lanes)
+    throw badMessage(`Accept names ${dataPorts.length} data ports for ${lanes} lanes`);
   const wrong = dataPorts.find((port) => port < 1 || port > 65535);
   if (wrong !== undefined) throw badMessage(`Accept names data port ${wrong}`);
   if (secret.length !== SECRET_SIZE)
-    throw badMessage(`the channel secret has ${secret.length} bytes, not ${SECRET_SIZE}`);
+    throw badMessage(`the lane secret has ${secret.length} bytes, not ${SECRET_SIZE}`);
   if (verifyRate < 0) throw badMessage(`Accept tells a verify rate of ${verifyRate}`);
 }
 
@@ -117,9 +152,9 @@ export function checkAccept(accept: Accept, channels: number): void {
  * may offer what it likes: the smaller value is chosen.
  */
 function checkLimits(where: string, limits: Limits): void {
-  if (limits.channels < 1 || limits.window < 1 || limits.batchPayload < PAGE_SIZE)
+  if (limits.lanes < 1 || limits.window < 1 || limits.batchPayload < PAGE_SIZE)
     throw badMessage(
-      `${where} limits a migration to ${limits.channels} channels, ${limits.window} batches and ` +
+      `${where} limits a migration to ${limits.lanes} lanes, ${limits.window} batches and ` +
         `${limits.batchPayload} bytes a batch; at least 1, 1 and ${PAGE_SIZE} are needed`,
     );
 }

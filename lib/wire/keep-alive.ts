@@ -7,30 +7,43 @@ export interface KeepAliveLimits {
   readonly silenceMs: number;
 }
 
-/** The defaults of proto/WIRE.md: five pings may get lost in a stall before the peer is given up. */
-export const PEER_LIMITS: KeepAliveLimits = { pingMs: 1000, silenceMs: 5000 };
-
 /** Share of a new sample in the smoothed round trip, as in TCP (RFC 6298, alpha). */
 const RTT_SHARE = 1 / 8;
+/**
+ * Longest silence, in `silenceMs`, of a peer that is heard elsewhere: its pings may stand behind bulk
+ * data in a queue on the way, for seconds on a slow line, but not for ever.
+ */
+const ELSEWHERE_FACTOR = 6;
 
 /** Pings a peer, measures the round trip and notices silence. `stop` frees its timers. */
 export class KeepAlive {
   readonly #silenceMs: number;
+  readonly #heardElsewhere: () => number;
   readonly #onSilence: (error: GodwitError) => void;
   readonly #pingTimer: NodeJS.Timeout;
   readonly #silenceTimer: NodeJS.Timeout;
   #suspected = false;
+  #heardMs = performance.now();
+  /** What had been heard elsewhere at the last look, and when that had grown. */
+  #elsewhere = 0;
+  #elsewhereMs = Number.NEGATIVE_INFINITY;
   #rttMs: number | undefined;
   #stopped = false;
 
+  /** @param heardElsewhere bytes heard so far from the same peer on other connections */
   constructor(
     limits: KeepAliveLimits,
     sendPing: (cookie: number) => void,
+    heardElsewhere: () => number,
     onSilence: (error: GodwitError) => void,
   ) {
     this.#silenceMs = limits.silenceMs;
+    this.#heardElsewhere = heardElsewhere;
     this.#onSilence = onSilence;
-    this.#pingTimer = setInterval(() => sendPing(microseconds()), limits.pingMs);
+    this.#pingTimer = setInterval(() => {
+      this.#lookElsewhere();
+      sendPing(microseconds());
+    }, limits.pingMs);
     this.#silenceTimer = setTimeout(() => this.#suspect(), limits.silenceMs);
   }
 
@@ -42,6 +55,7 @@ export class KeepAlive {
   /** Something, whatever it is, came from the peer. */
   heard(): void {
     this.#suspected = false;
+    this.#heardMs = performance.now();
     if (!this.#stopped) this.#silenceTimer.refresh();
   }
 
@@ -70,11 +84,24 @@ export class KeepAlive {
     this.#suspected = true;
     setImmediate(() => {
       if (this.#stopped || !this.#suspected) return;
-      this.#onSilence(
-        new GodwitError('peer-silent', `the peer has said nothing for ${this.#silenceMs} ms`),
-      );
+      this.#lookElsewhere();
+      const now = performance.now();
+      const longestMs = this.#silenceMs * ELSEWHERE_FACTOR;
+      const alive = now - this.#elsewhereMs < this.#silenceMs && now - this.#heardMs < longestMs;
+      if (alive) this.#silenceTimer.refresh();
+      else this.#onSilence(silent(this.#silenceMs));
     });
   }
+
+  #lookElsewhere(): void {
+    const heard = this.#heardElsewhere();
+    if (heard > this.#elsewhere) this.#elsewhereMs = performance.now();
+    this.#elsewhere = heard;
+  }
+}
+
+function silent(ms: number): GodwitError {
+  return new GodwitError('peer-silent', `the peer has said nothing for ${ms} ms`);
 }
 
 function microseconds(): number {

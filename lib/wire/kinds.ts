@@ -2,14 +2,14 @@ const KiB = 1024;
 const MiB = 1024 * KiB;
 
 export type Side = 'sender' | 'receiver';
-export type Connection = 'control' | 'data';
+export type ConnectionKind = 'control' | 'data';
 
 /** A row of the table in proto/WIRE.md, "Kinds". Lengths are limits in bytes. */
 export interface Kind {
   readonly name: KindName;
   readonly number: number;
   readonly from: Side | 'both';
-  readonly connection: Connection | 'both';
+  readonly connection: ConnectionKind | 'both';
   readonly body: number;
   readonly payload: number;
   /** A peer that does not know the kind may skip it. */
@@ -29,16 +29,16 @@ const TABLE = {
   RoundEnd: [7, 'sender', 'control', 64, 0],
   Verdict: [8, 'sender', 'control', 4 * KiB, 0, 'optional'],
   Suspend: [9, 'sender', 'control', 64, 0],
-  DeviceState: [10, 'sender', 'control', 64, MiB],
+  DeviceState: [10, 'sender', 'control', KiB, 0],
   Digest: [11, 'sender', 'control', 4 * KiB, 0],
   Prepared: [12, 'receiver', 'control', 64, 0],
-  Commit: [13, 'sender', 'control', 64, 0],
+  Commit: [13, 'sender', 'control', 64 * KiB, 0],
   Running: [14, 'receiver', 'control', 64, 0],
   Refused: [15, 'receiver', 'control', 4 * KiB, 0],
   Released: [16, 'sender', 'control', 64, 0],
   Closed: [17, 'receiver', 'control', 64, 0],
   Abort: [18, 'both', 'both', 4 * KiB, 0],
-  Ping: [19, 'both', 'control', 64, 0],
+  Ping: [19, 'both', 'both', 64, 0],
   Pong: [20, 'both', 'control', 64, 0],
   Rejoin: [21, 'sender', 'control', 128, 0],
   Rejoined: [22, 'receiver', 'control', 64, 0],
@@ -46,16 +46,22 @@ const TABLE = {
   Recovered: [24, 'receiver', 'control', 64, 0],
   Aborted: [25, 'sender', 'control', 4 * KiB, 0],
   RoundTaken: [26, 'receiver', 'control', 64, 0],
-  ChannelOpen: [32, 'sender', 'data', 256, 0],
-  ChannelReady: [33, 'receiver', 'data', 64, 0],
+  Withdraw: [27, 'sender', 'control', 64, 0],
+  Check: [28, 'sender', 'control', 64 * KiB, 0],
+  CheckAnswer: [29, 'receiver', 'control', 64 * KiB, 0],
+  HostFacts: [30, 'receiver', 'control', KiB, 0, 'optional'],
+  LaneOpen: [32, 'sender', 'data', 256, 0],
+  LaneReady: [33, 'receiver', 'data', 64, 0],
   PageBatch: [34, 'sender', 'data', 8 * KiB, MiB + 64 * KiB],
-  Ack: [35, 'both', 'both', 0, 0],
+  Ack: [35, 'both', 'both', 8, 0],
+  Ballast: [36, 'sender', 'data', 64, 64 * KiB],
+  StatePart: [37, 'sender', 'data', 64, 256 * KiB],
 } as const;
 
 /** Kinds that belong to one connection; all others are numbered and outlive it. */
 const UNNUMBERED: ReadonlySet<KindName> = new Set<KindName>([
-  ...(['Hello', 'Welcome', 'Abort', 'Ping', 'Pong', 'Ack', 'ChannelOpen', 'ChannelReady'] as const),
-  ...(['Rejoin', 'Rejoined'] as const),
+  ...(['Hello', 'Welcome', 'Abort', 'Ping', 'Pong', 'Ack', 'LaneOpen', 'LaneReady'] as const),
+  ...(['Rejoin', 'Rejoined', 'Check', 'CheckAnswer'] as const),
 ]);
 
 export type KindName = keyof typeof TABLE;
@@ -89,7 +95,7 @@ export function kindOfNumber(number: number): Kind | undefined {
 }
 
 /** True when a frame of the kind may come from that side on that connection. */
-export function isLegal(kind: Kind, from: Side, connection: Connection): boolean {
+export function isLegal(kind: Kind, from: Side, connection: ConnectionKind): boolean {
   const sideFits = kind.from === 'both' || kind.from === from;
   return sideFits && (kind.connection === 'both' || kind.connection === connection);
 }

@@ -6,7 +6,7 @@ import type { Region } from '../memory/guest-layout.ts';
  */
 
 export interface Limits {
-  readonly channels: number;
+  readonly lanes: number;
   readonly batchPayload: number;
   readonly window: number;
 }
@@ -44,6 +44,7 @@ export interface Accept {
   readonly verifyRate: number;
   readonly journalMs: number;
   readonly placement: string;
+  readonly epoch: number;
 }
 
 export interface RoundBegin {
@@ -71,16 +72,16 @@ export interface Verdict {
 
 export interface Suspend {
   readonly limitMs: number;
+  readonly runState: string;
 }
 
 export interface DeviceState {
-  readonly offset: number;
-  readonly total: number;
-  readonly hash: bigint;
+  readonly bytes: number;
+  readonly lane: readonly bigint[];
 }
 
 export interface Digest {
-  readonly channel: readonly bigint[];
+  readonly lane: readonly bigint[];
 }
 
 export interface Prepared {
@@ -91,11 +92,17 @@ export interface Prepared {
 
 export interface Commit {
   readonly epoch: number;
+  readonly seal: Uint8Array;
+}
+
+export interface Withdraw {
+  readonly epoch: number;
 }
 
 export interface Running {
   readonly epoch: number;
   readonly resumeMs: number;
+  readonly runState: string;
 }
 
 export interface Refused {
@@ -151,6 +158,32 @@ export interface Recovered {
   readonly state: string;
 }
 
+export interface Check {
+  readonly id: string;
+  readonly guest: string;
+  readonly hypervisor: string;
+  readonly machine: string;
+  readonly memory: number;
+  readonly lanes: number;
+  readonly verify: boolean;
+  readonly domain: string;
+}
+
+export interface Finding {
+  readonly about: string;
+  readonly verdict: string;
+  readonly code: string;
+  readonly text: string;
+}
+
+export interface CheckAnswer {
+  readonly findings: readonly Finding[];
+  readonly verifyRate: number;
+  readonly journalMs: number;
+  readonly dataPorts: readonly number[];
+  readonly secret: Uint8Array;
+}
+
 export interface Ping {
   readonly cookie: number;
 }
@@ -159,14 +192,14 @@ export interface Pong {
   readonly cookie: number;
 }
 
-export interface ChannelOpen {
+export interface LaneOpen {
   readonly migration: string;
-  readonly channel: number;
+  readonly lane: number;
   readonly secret: Uint8Array;
 }
 
-export interface ChannelReady {
-  readonly channel: number;
+export interface LaneReady {
+  readonly lane: number;
   readonly received: number;
 }
 
@@ -182,7 +215,12 @@ export interface PageBatch {
   readonly deltaLength: number;
 }
 
-/** A record of a journal: lib/journal. Not a frame. */
+export interface StatePart {
+  readonly offset: number;
+  readonly hash: bigint;
+}
+
+/** A record of a journal: lib/ownership/journal. Not a frame. */
 export interface JournalRecord {
   readonly migration: string;
   readonly state: string;
@@ -195,9 +233,26 @@ export interface JournalRecord {
   readonly secret: Uint8Array;
   readonly code: string;
   readonly text: string;
+  readonly held: boolean;
+  readonly runState: string;
+  readonly seal: Uint8Array;
 }
 
-export type Ack = Record<never, never>;
+export interface HostFacts {
+  readonly name: string;
+  readonly cpus: number;
+  readonly system: string;
+  readonly agent: string;
+  readonly cpuMs: number;
+  /** Empty: it is not told. */
+  readonly hypervisor: string;
+}
+
+export type Ballast = Record<never, never>;
+export interface Ack {
+  /** Thousandths of the last moments in which whoever receives had work; 0: it does not say. */
+  readonly busy: number;
+}
 
 /** The message of each frame kind. */
 export interface Messages {
@@ -214,6 +269,7 @@ export interface Messages {
   readonly Digest: Digest;
   readonly Prepared: Prepared;
   readonly Commit: Commit;
+  readonly Withdraw: Withdraw;
   readonly Running: Running;
   readonly Refused: Refused;
   readonly Aborted: Aborted;
@@ -221,14 +277,19 @@ export interface Messages {
   readonly Released: Released;
   readonly Closed: Closed;
   readonly Abort: Abort;
+  readonly Check: Check;
+  readonly CheckAnswer: CheckAnswer;
+  readonly HostFacts: HostFacts;
   readonly Ping: Ping;
   readonly Pong: Pong;
   readonly Rejoin: Rejoin;
   readonly Rejoined: Rejoined;
   readonly Recover: Recover;
   readonly Recovered: Recovered;
-  readonly ChannelOpen: ChannelOpen;
-  readonly ChannelReady: ChannelReady;
+  readonly LaneOpen: LaneOpen;
+  readonly LaneReady: LaneReady;
   readonly PageBatch: PageBatch;
+  readonly Ballast: Ballast;
+  readonly StatePart: StatePart;
   readonly Ack: Ack;
 }

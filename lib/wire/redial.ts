@@ -1,49 +1,38 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { asGodwitError, GodwitError } from '../errors.ts';
+import { asGodwitError, type GodwitError } from '../errors.ts';
+import type { Link } from './link.ts';
 
 /** Pauses between two attempts, ms: the first, and where they stop growing. */
 const FIRST_PAUSE_MS = 100;
 const LONGEST_PAUSE_MS = 2000;
 
-export interface RedialOptions {
-  /** Why there is no connection any more. */
-  readonly lost: GodwitError;
-  /** How long it is tried, ms. */
-  readonly timeoutMs: number;
-  /** One attempt; resolves when the link goes on. */
-  readonly attempt: () => Promise<void>;
-  /** Ends it: whoever waits for the connection has gone. */
-  readonly signal: AbortSignal;
-}
+/** What a peer says that may be otherwise in a moment; anything else that it says is final. */
+const PASSING: ReadonlySet<string> = new Set(['peer-silent', 'too-many']);
 
 /**
- * Tries to get a lost connection back: at once, then after growing pauses.
- * @throws GodwitError reconnect-timeout when the time is up, or the peer's own word that it is over
+ * Tries to get a lost link its connection back: at once, unless the last ones brought nothing, then
+ * after growing pauses, until the link has ended, which limits the time. Never rejects.
+ * @param attempt one attempt, which joins the link
  */
-export async function redial({ lost, timeoutMs, attempt, signal }: RedialOptions): Promise<void> {
-  const deadline = performance.now() + timeoutMs;
-  let last = lost;
-  for (let pause = FIRST_PAUSE_MS; ; pause = Math.min(pause * 2, LONGEST_PAUSE_MS)) {
-    if (signal.aborted) return;
+export async function redial(link: Link, attempt: () => Promise<void>): Promise<void> {
+  for (let tries = link.flaps; link.state === 'lost'; tries++) {
+    if (tries > 0) await sleep(pauseMs(tries));
+    if (link.state !== 'lost') return;
     try {
-      return await attempt();
+      await attempt();
     } catch (thrown) {
-      last = asGodwitError(thrown);
-      if (last.fromPeer) throw last;
+      const error = asGodwitError(thrown);
+      if (isFinal(error)) link.giveUp(error);
+      else link.failedAttempt(error);
     }
-    const left = deadline - performance.now();
-    if (left <= 0) throw gaveUp(lost, last, timeoutMs);
-    await sleep(Math.min(left, pause * (0.75 + Math.random() / 2)), undefined, { signal }).catch(
-      () => {},
-    );
   }
 }
 
-function gaveUp(lost: GodwitError, last: GodwitError, timeoutMs: number): GodwitError {
-  const tried = last === lost ? '' : `; the last attempt: ${last.message}`;
-  return new GodwitError(
-    'reconnect-timeout',
-    `the connection was lost (${lost.message}) and did not come back within ${timeoutMs} ms${tried}`,
-    { cause: last },
-  );
+function pauseMs(tries: number): number {
+  const pause = Math.min(FIRST_PAUSE_MS * 2 ** (tries - 1), LONGEST_PAUSE_MS);
+  return pause * (0.75 + Math.random() / 2);
+}
+
+function isFinal({ code, fromPeer }: GodwitError): boolean {
+  return code === 'internal' || (fromPeer && !PASSING.has(code));
 }

@@ -1,18 +1,24 @@
-import { MAX_CHANNELS, MAX_WINDOW, ownTerms, type Terms } from './handshake.ts';
+import { MAX_LANES, MAX_WINDOW, ownTerms, type Terms } from './handshake.ts';
 
-const FEATURES = ['zstd'];
+/** A check may be asked for: WIRE.md, Check. */
+export const CHECK_FEATURE = 'check';
+/** A check may carry a domain of libvirt: WIRE.md, Check. */
+export const DOMAIN_FEATURE = 'domain';
+/** Acknowledgements of a lane carry how busy its receiver is: WIRE.md, Links. */
+export const LOAD_FEATURE = 'load';
+const FEATURES = ['zstd', CHECK_FEATURE, DOMAIN_FEATURE, LOAD_FEATURE];
 const BATCH_PAYLOAD = (1 << 20) + (64 << 10);
-/** Batches of up to 1 MiB on their way per channel: enough for 10 Gbit/s over 6 ms. */
+/** Batches of up to 1 MiB on their way per lane: enough for 10 Gbit/s over 6 ms. */
 const SEND_WINDOW = 8;
 
 /** What a sender offers. */
-export function sendTerms(channels: number): Terms {
-  const limits = { channels, batchPayload: BATCH_PAYLOAD, window: SEND_WINDOW };
+export function sendTerms(lanes: number): Terms {
+  const limits = { lanes, batchPayload: BATCH_PAYLOAD, window: SEND_WINDOW };
   return ownTerms('godwit agent-send', FEATURES, limits);
 }
 
 /** What a receiver accepts at the most. */
 export function receiveTerms(): Terms {
-  const limits = { channels: MAX_CHANNELS, batchPayload: BATCH_PAYLOAD, window: MAX_WINDOW };
+  const limits = { lanes: MAX_LANES, batchPayload: BATCH_PAYLOAD, window: MAX_WINDOW };
   return ownTerms('godwit agent-recv', FEATURES, limits);
 }

@@ -1,7 +1,9 @@
 import type { Server, Socket } from 'node:net';
 import tls from 'node:tls';
 import { type ErrorCode, GodwitError } from '../errors.ts';
+import { fingerprintOf, namesOf } from './certificate-names.ts';
 import type { Credentials } from './credentials.ts';
+import { beginsFrame } from './frame.ts';
 
 /** Both sides are of one kind and one version: nothing older has to be spoken. */
 const VERSION = { minVersion: 'TLSv1.3', maxVersion: 'TLSv1.3' } as const;
@@ -65,57 +67,28 @@ function reasonOf(cause: Error): string {
   return (cause as { reason?: string }).reason ?? cause.message;
 }
 
-/** Whom a receiver admits: names of certificates, or `sha256:` and a fingerprint. */
-export class AllowList {
-  readonly #names = new Set<string>();
-  readonly #fingerprints = new Set<string>();
-
-  /** An empty list admits nobody. @throws GodwitError bad-option */
-  constructor(entries: readonly string[]) {
-    for (const entry of entries) {
-      const fingerprint = /^sha256:([0-9a-f:]+)$/i.exec(entry)?.[1]?.replaceAll(':', '');
-      if (fingerprint === undefined) this.#names.add(entry.toLowerCase());
-      else if (fingerprint.length === 64) this.#fingerprints.add(fingerprint.toLowerCase());
-      else throw new GodwitError('bad-option', `"${entry}" is not a SHA-256 fingerprint`);
-    }
-  }
-
-  admits(certificate: tls.PeerCertificate): boolean {
-    if (this.#fingerprints.has(fingerprintOf(certificate))) return true;
-    return namesOf(certificate).some((name) => this.#names.has(name.toLowerCase()));
-  }
-}
-
-/** SHA-256 of a certificate, lower case without colons; empty without one. */
-export function fingerprintOf({ fingerprint256 }: tls.PeerCertificate): string {
-  return (fingerprint256 ?? '').replaceAll(':', '').toLowerCase();
-}
-
-function namesOf({ subject, subjectaltname = '' }: tls.PeerCertificate): string[] {
-  const common = [subject?.CN ?? []].flat();
-  const alternative = [...subjectaltname.matchAll(/(?:DNS|IP Address):([^,\s]+)/g)].map(
-    (m) => m[1]!,
-  );
-  return [...common, ...alternative];
-}
-
 /** What a server does with a connection: `refusal` is why its peer may not stay. */
 export interface TlsHost {
   readonly credentials: Credentials;
+  /** Whether a socket may begin its handshake; one that may not is closed by who says so. */
+  readonly accepts?: (socket: Socket) => boolean;
   /** Why this certificate, signed by the CA and valid, is refused all the same. */
   readonly refuses: (certificate: tls.PeerCertificate) => string | undefined;
   /** `refusal` is to be told over the connection, and then it ends. */
   readonly onConnection: (socket: tls.TLSSocket, refusal: GodwitError | undefined) => void;
   /** The handshake itself failed. */
   readonly onFailure: (error: GodwitError, socket: Socket) => void;
+  /** A sender that does not speak TLS is there, and could be told so; without it, it is a failure. */
+  readonly onPlain?: (socket: Socket) => void;
 }
 
 /**
  * Makes what connects to the server speak TLS first. The peer's certificate is judged here and not
  * by the handshake, so that its operator can be told what is wrong with it.
+ * @returns has it show and believe something else to whoever connects from then on
  */
-export function secureServer(server: Server, host: TlsHost): void {
-  const { credentials, refuses, onConnection, onFailure } = host;
+export function secureServer(server: Server, host: TlsHost): (renewed: Credentials) => void {
+  const { credentials, accepts, refuses, onConnection, onFailure, onPlain } = host;
   const secure = tls.createServer({
     ...credentials,
     ...VERSION,
@@ -128,7 +101,40 @@ export function secureServer(server: Server, host: TlsHost): void {
     const text = `a TLS handshake failed: ${handshakeWords(cause)}`;
     onFailure(new GodwitError('tls-failed', text, { cause }), socket);
   });
-  server.on('connection', (socket) => secure.emit('connection', socket));
+  server.on('connection', (socket) => {
+    if (accepts !== undefined && !accepts(socket)) return;
+    if (onPlain === undefined) secure.emit('connection', socket);
+    else
+      hearFirst(socket, { onPlain, onFailure, onOther: () => secure.emit('connection', socket) });
+  });
+  return (renewed) => secure.setSecureContext({ ...renewed, ...VERSION });
+}
+
+/** Looks at the first bytes of a connection and puts them back. */
+function hearFirst(
+  socket: Socket,
+  heard: Required<Pick<TlsHost, 'onPlain' | 'onFailure'>> & { readonly onOther: () => void },
+): void {
+  const settle = () => {
+    clearTimeout(timer);
+    socket.off('readable', look).off('error', failed).off('close', settle);
+  };
+  const failed = (cause: Error) => {
+    settle();
+    heard.onFailure(new GodwitError('peer-closed', cause.message, { cause }), socket);
+  };
+  const look = () => {
+    const first: Buffer | null = socket.read();
+    settle();
+    if (first !== null && beginsFrame(first)) return heard.onPlain(socket);
+    if (first !== null) socket.unshift(first);
+    heard.onOther();
+  };
+  const timer = setTimeout(
+    () => failed(new Error(`nothing was said within ${HANDSHAKE_MS} ms`)),
+    HANDSHAKE_MS,
+  );
+  socket.on('readable', look).on('error', failed).on('close', settle);
 }
 
 function refusalOf(socket: tls.TLSSocket, refuses: TlsHost['refuses']): GodwitError | undefined {
@@ -142,7 +148,7 @@ function refusalOf(socket: tls.TLSSocket, refuses: TlsHost['refuses']): GodwitEr
   }
   const why = refuses(certificate);
   if (why === undefined) return undefined;
-  const who = namesOf(certificate)[0] ?? 'without a name';
+  const who = namesOf(certificate)[0]?.value ?? 'without a name';
   const print = `sha256:${fingerprintOf(certificate)}`;
   return new GodwitError('peer-not-allowed', `certificate "${who}" (${print}) ${why}`);
 }

@@ -5,9 +5,10 @@ import os from 'node:os';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
-import type { MigrationView } from '../../lib/control/view.ts';
 import { bootSimulatedGuest } from '../../lib/guest/simulated/boot.ts';
 import { ControlClient } from '../../lib/guest/simulated/control-client.ts';
+import type { MigrationView } from '../../lib/migration/view.ts';
+import { poll } from '../../lib/poll.ts';
 import { readLedger } from '../../lib/report/ledger.ts';
 import type { Network, Place } from './network.ts';
 
@@ -27,11 +28,11 @@ export interface Move {
   readonly recvRss: number;
 }
 
-export interface Guest {
+/** A guest that runs; disposing of it ends it wherever it has not moved from. */
+export interface Guest extends AsyncDisposable {
   readonly dir: string;
   readonly ram: string;
   readonly memoryBytes: number;
-  end(): Promise<void>;
 }
 
 /** A running guest in a directory of its own. */
@@ -45,10 +46,8 @@ export async function boot(
     dir,
     ram: fs.realpathSync(path.join(dir, 'bench.ram')),
     memoryBytes: memoryMiB * 2 ** 20,
-    end: async () => {
-      await quit(dir);
-      fs.rmSync(dir, { recursive: true, force: true });
-    },
+    [Symbol.asyncDispose]: () =>
+      quit(dir).finally(() => fs.rmSync(dir, { recursive: true, force: true })),
   };
 }
 
@@ -59,10 +58,13 @@ export async function move(guest: Guest, network: Network, ...options: string[])
   const { source, destination } = network;
   const recv = daemon(destination, 'agent-recv', [
     ...['--listen', `${destination.address}:0`, '--socket', path.join(dir, 'recv.sock')],
-    ...['--guest-dir', dir, '--state-dir', dir],
+    ...['--guest-dir', dir, '--state-dir', path.join(dir, 'recv-state')],
+    ...['--host-dir', path.join(dir, 'recv-host')],
   ]);
+  const sendState = path.join(dir, 'send-state');
   const send = daemon(source, 'agent-send', [
-    ...['--socket', socket, '--guest-dir', guest.dir, '--state-dir', dir],
+    ...['--socket', socket, '--guest-dir', guest.dir, '--state-dir', sendState],
+    ...['--host-dir', `${sendState}-host`],
   ]);
   try {
     const port = /port (\d+)/.exec(await ready(recv))![1];
@@ -79,9 +81,8 @@ export async function move(guest: Guest, network: Network, ...options: string[])
     let last = '';
     for await (const line of createInterface({ input: cli.stdout })) last = line;
     const view = JSON.parse(last) as MigrationView;
-    const rounds = (await readLedger(path.join(dir, 'ledgers', `${view.id}.ndjson`))).filter(
-      (record) => record.type === 'round',
-    );
+    const ledger = await readLedger(path.join(sendState, 'ledgers', `${view.id}.ndjson`));
+    const rounds = ledger.filter((record) => record.type === 'round');
     const result = {
       streamMs: (rounds.at(-1)?.at ?? 0) - ((rounds[0]?.at ?? 0) - (rounds[0]?.ms ?? 0)),
       totalMs: view.elapsedMs,
@@ -91,15 +92,15 @@ export async function move(guest: Guest, network: Network, ...options: string[])
       sendRss: peakRss(send),
       recvRss: peakRss(recv),
     };
-    if (view.outcome === 'completed') await quit(dir);
     return result;
   } finally {
     for (const child of [send, recv]) {
+      if (child.exitCode !== null || child.signalCode !== null) continue; // it did not start
       const exit = once(child, 'exit');
       child.kill('SIGTERM');
       await exit;
     }
-    fs.rmSync(dir, { recursive: true, force: true });
+    await quit(dir).finally(() => fs.rmSync(dir, { recursive: true, force: true }));
   }
 }
 
@@ -169,11 +170,15 @@ function peakRss(child: ChildProcess): number {
 
 async function quit(dir: string): Promise<void> {
   const socket = path.join(dir, 'bench.sock');
-  if (!fs.existsSync(socket)) return; // it has moved
+  if (!fs.existsSync(socket)) return; // it is not here
   const guest = await ControlClient.connect(socket, 'bench');
   const check = await guest.execute<{ clean: boolean; bad: number }>('self-check');
   if (!check.clean) throw new Error(`the guest finds ${check.bad} wrong pages`);
+  const { pid } = await guest.execute<{ pid: number }>('query-guest');
   const closed = new Promise<void>((resolve) => guest.onClose(() => resolve()));
   await guest.execute('quit').catch(() => {}); // it may be gone before it has answered
   await closed;
+  // What is removed under its hands stays behind in part.
+  if (!(await poll(10_000, 10, () => !fs.existsSync(`/proc/${pid}`) || undefined)))
+    throw new Error('the guest does not end');
 }

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { EXIT } from '../../lib/control/view.ts';
+import { EXIT } from '../../lib/exit.ts';
 import { run } from './run.ts';
 
 /** A socket without a daemon: what is refused before anything starts does not even look for one. */
@@ -19,15 +19,26 @@ describe.concurrent('agent-send migrate refuses', () => {
     ['--abort-above', '1ms', ['10 ms to 1 h 00 m']],
     ['--bandwidth', '100', ['bare number', 'gbit']],
     ['--bandwidth', '1kbit', ['976.6 KiB/s to 931.3 GiB/s']],
-    ['--channels', '0', ['1 to 64']],
-    ['--channels', '65', ['1 to 64']],
-    ['--channels', 'two', ['1 to 64']],
+    ['--lanes', '0', ['1 to 64']],
+    ['--lanes', '65', ['1 to 64']],
+    ['--lanes', 'two', ['1 to 64']],
     ['--policy', 'qemu', ['contract, xen or custom']],
     ['--policy', 'custom', ['--policy-module']],
     ['--max-iters', '3', ['no meaning for the contract policy']],
     ['--min-remaining', '3', ['no meaning for the contract policy']],
     ['--max-iters', '-1', ['1 to 10000']],
+    ['--at', '2:00', ['it takes a time (02:00) or a date and time']],
+    ['--at', '24:00', ['it takes a time']],
+    ['--at', '2026-13-01T02:00', ['it takes a time']],
+    ['--at', '2001-01-01T02:00', ['that is past, it is 20']],
+    ['--window', '02:00', ['two different times of day (02:00-04:00)']],
+    ['--window', '02:00-02:00', ['two different times of day']],
+    ['--window', 'cutover', ['two different times of day']],
+    ['--no-hold', '1', ['Unknown option']],
     ['--nonsense', '1', ['Unknown option']],
+    ['--tunnelled', '', ['--tunnelled: what travels is in the TLS of the agents']],
+    ['--copy-storage-all', '', ['disks are not moved']],
+    ['--dname', 'web2', ['it is --dest-name here']],
   ])('%s %s', async (option, value, facts) => {
     const { code, stdout, stderr } = await run(
       'agent-send',
@@ -39,6 +50,8 @@ describe.concurrent('agent-send migrate refuses', () => {
   });
 
   test.each([
+    [['--hold', '--at', '02:00'], '--at', 'choose one of --hold, --at, --window'],
+    [['--timeout', '1m', '--at', '2199-01-01T02:00'], '--timeout', 'before its time comes in'],
     [['--policy', 'xen', '--max-iters', '0'], '--max-iters', '1 to 10000'],
     [['--policy', 'xen', '--max-iters', '10001'], '--max-iters', '1 to 10000'],
     [['--policy', 'xen', '--pause-below', '9ms'], '--pause-below', 'no meaning for the xen'],
@@ -89,9 +102,11 @@ describe.concurrent('also refused:', () => {
     ['agent-send', ['cancel', '4f2a', '4f2b'], 'takes ID'],
     ['agent-send', ['cutover', '..'], 'hexadecimal digits'],
     ['agent-send', ['list', '--json=yes'], "'--json' does not take an argument"],
-    ['agent-send', ['report'], 'either ID or --ledger FILE'],
-    ['agent-send', ['report', '4f2a', '--ledger', 'f'], 'either ID or --ledger FILE'],
-    ['agent-send', ['serve', '--channels', '99'], '1 to 64'],
+    ['agent-send', ['report', '4f2a', '--ledger', 'x'], 'either ID or --ledger FILE'],
+    ['agent-send', ['replay', '4f2a', '--ledger', 'f'], 'either ID or --ledger FILE'],
+    ['agent-send', ['replay', '4f2a', '--max-suspend-time', '5ms'], '10 ms to 1 h 00 m'],
+    ['agent-send', ['replay', '4f2a', '--bandwidth', '1gbit'], "Unknown option '--bandwidth'"],
+    ['agent-send', ['serve', '--lanes', '99'], '1 to 64'],
     ['agent-send', ['serve', '--peer-timeout', '1ms'], '500 ms to 10 m'],
     ['agent-send', ['serve', '--connect-timeout', '5'], 'bare number'],
     ['agent-recv', ['serve', '--listen', 'here'], 'HOST:PORT'],
@@ -99,6 +114,12 @@ describe.concurrent('also refused:', () => {
     ['agent-recv', ['serve', '--data-ports', '7080'], 'FIRST-LAST'],
     ['agent-recv', ['serve', '--data-ports', '7080-7070'], '7080 to 65535'],
     ['agent-recv', ['serve', '--peer-timeout', '1h'], '500 ms to 10 m'],
+    ['agent-recv', ['serve', '--max-migrations', '0'], '1 to 256'],
+    ['agent-send', ['serve', '--host-dir='], 'a path of 1 to 4095 bytes, not ""'],
+    ['agent-recv', ['serve', '--socket', `/${'x'.repeat(107)}`], 'a path of 1 to 107 bytes'],
+    ['agent-send', ['serve', '--reconnect-timeout', '2h'], '0 ms to 1 h 00 m'],
+    ['agent-recv', ['keygen', 'hosta', '--dir', '/dev/null/x'], '--dir /dev/null/x cannot be made'],
+    ['agent-recv', ['keygen', '../hosta'], 'is not a host name'],
   ] as const)('%s %j', async (agent, args, fact) => {
     const { code, stderr } = await run(agent, ...args);
     expect(stderr).toContain(fact);
@@ -123,7 +144,9 @@ describe.concurrent('without a daemon', () => {
     ['agent-send', ['cutover', '4f2a']],
     ['agent-send', ['cancel', '4f2a']],
     ['agent-send', ['report', '4f2a']],
+    ['agent-send', ['replay', '4f2a']],
     ['agent-send', ['guests']],
+    ['agent-send', ['calibration']],
     ['agent-recv', ['list']],
     ['agent-recv', ['show', '4f2a']],
     ['agent-recv', ['cancel', '4f2a']],

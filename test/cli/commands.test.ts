@@ -1,10 +1,17 @@
 import fs from 'node:fs';
 import net from 'node:net';
+import os from 'node:os';
 import path from 'node:path';
 import { afterEach, expect, test } from 'vitest';
-import { ControlServer } from '../../lib/control/server.ts';
-import { EXIT } from '../../lib/control/view.ts';
-import { aView, ended, FakeBackend } from '../control/fake-backend.ts';
+import { ControlServer } from '../../lib/api/server.ts';
+import { EXIT } from '../../lib/exit.ts';
+import {
+  A_FORETOLD_RECORD,
+  A_TRACK_RECORD,
+  aView,
+  ended,
+  FakeBackend,
+} from '../api/fake-backend.ts';
 import { busyGuest } from '../report/fixtures.ts';
 import { run, start } from './run.ts';
 
@@ -25,9 +32,9 @@ async function serve(view = aView()): Promise<FakeBackend> {
 const JSON_VIEW = JSON.parse(JSON.stringify(aView()));
 
 test('list, show and guests, in words and in JSON', async () => {
-  const { socket } = await serve();
+  const agent = await serve();
   const ask = async (...args: string[]) => {
-    const { code, stdout, stderr } = await run('agent-send', ...args, '--socket', socket);
+    const { code, stdout, stderr } = await run('agent-send', ...args, '--socket', agent.socket);
     expect([code, stderr]).toEqual([0, '']);
     return stdout;
   };
@@ -35,8 +42,15 @@ test('list, show and guests, in words and in JSON', async () => {
   expect(JSON.parse(await ask('list', '--json'))).toEqual({ migrations: [JSON_VIEW] });
   expect(await ask('show', '4f2a')).toContain('to:        hostb:7070\n');
   expect(JSON.parse(await ask('show', '4f2a', '--json'))).toEqual(JSON_VIEW);
-  expect(await ask('guests')).toBe('vm1  simulated  running  1 GiB\n');
-  expect(JSON.parse(await ask('guests', '--json')).guests).toHaveLength(1);
+  expect(await ask('guests')).toMatch(/^GUEST .*\nvm1 .* runs\nvm2 .* not answered .*\nvm3 .*\n$/);
+  expect(JSON.parse(await ask('guests', '--json'))).toEqual({ guests: await agent.guests() });
+  expect(await ask('calibration')).toMatch(
+    /^HYPERVISOR .*\nqemu +hostb:7070 +40 +2 +8 % +21 % +93 %\n\nHYPERVISOR .*\nqemu +hostb:7070 +time +12 +1 +14 % +40 % +92 %\nqemu +hostb:7070 +suspension +20 % +50 % +83 %\n$/,
+  );
+  expect(JSON.parse(await ask('calibration', '--json'))).toEqual({
+    records: [A_TRACK_RECORD],
+    foretold: [A_FORETOLD_RECORD],
+  });
 });
 
 test('agent-recv lists, shows and cancels', async () => {
@@ -50,11 +64,51 @@ test('agent-recv lists, shows and cancels', async () => {
 
 test('set sends what was given; "none" takes a limit away', async () => {
   const agent = await serve();
-  const limits = ['--max-suspend-time', '800ms', '--timeout', 'none', '--bandwidth', 'none'];
+  const limits = [
+    '--max-suspend-time',
+    '800ms',
+    '--timeout',
+    'none',
+    '--bandwidth',
+    'none',
+    '--suspend-bandwidth',
+    '2MB/s',
+  ];
   const { code } = await run('agent-send', 'set', '4f2a', ...limits, '--socket', agent.socket);
   expect(code).toBe(0);
   expect(agent.calls).toEqual([
-    ['change', '4f2a', { maxSuspendMs: 800, timeoutMs: null, bandwidth: null }],
+    [
+      'change',
+      '4f2a',
+      { maxSuspendMs: 800, timeoutMs: null, bandwidth: null, suspendBandwidth: 2e6 },
+    ],
+  ]);
+});
+
+test('set changes a hold', async () => {
+  const agent = await serve();
+  const set = (...args: string[]) =>
+    run('agent-send', 'set', '4f2a', ...args, '--socket', agent.socket);
+  for (const args of [['--hold'], ['--window', '02:00-04:00'], ['--no-hold']]) await set(...args);
+  await set('--at', '2099-01-01T02:00Z');
+  expect(agent.calls).toEqual([
+    ['change', '4f2a', { hold: 'cutover' }],
+    ['change', '4f2a', { hold: '02:00-04:00' }],
+    ['change', '4f2a', { hold: null }],
+    ['change', '4f2a', { hold: '2099-01-01T02:00:00.000Z' }],
+  ]);
+  expect((await set('--hold', '--no-hold')).stderr).toContain('choose one of --hold');
+});
+
+test('cutover says whether it is to be forced', async () => {
+  const agent = await serve();
+  const ask = (...args: string[]) =>
+    run('agent-send', 'cutover', '4f2a', ...args, '--socket', agent.socket);
+  await ask();
+  await ask('--force');
+  expect(agent.calls).toEqual([
+    ['cutover', '4f2a'],
+    ['cutover', '4f2a', 'force'],
   ]);
 });
 
@@ -65,6 +119,25 @@ test('cutover and cancel; an end cannot be cancelled', async () => {
   expect((await ask('cancel')).code).toBe(0);
   const { code, stderr } = await ask('cancel');
   expect([code, stderr]).toEqual([EXIT.failed, 'agent-send: it has ended (too-late)\n']);
+});
+
+test('resolve: a decision says who decides, and without one nothing is sent', async () => {
+  const agent = await serve();
+  const ask = (...args: string[]) =>
+    run('agent-send', 'resolve', '4f2a', ...args, '--socket', agent.socket);
+  const explained = await ask();
+  expect([explained.code, agent.calls]).toEqual([EXIT.completed, []]);
+  expect(explained.stdout).toContain('--keep-here');
+  const saved = process.env.SUDO_USER;
+  process.env.SUDO_USER = 'ann\x1b[2J';
+  try {
+    expect((await ask('--keep-here')).code).toBe(EXIT.completed);
+  } finally {
+    if (saved === undefined) delete process.env.SUDO_USER;
+    else process.env.SUDO_USER = saved;
+  }
+  const by = `ann?[2J (as ${os.userInfo().username})`;
+  expect(agent.calls).toEqual([['resolve', '4f2a', 'keep-here', by]]);
 });
 
 test('an unknown migration fails with a sentence', async () => {
@@ -116,6 +189,19 @@ test('report: what cannot be read or written is told in a sentence', async () =>
   ] as const) {
     const got = await runIn(dir, 'report', ...args);
     expect([got.code, got.stderr]).toEqual([code, expect.stringContaining(text)]);
+  }
+});
+
+test('keygen: half a CA is not made whole by another one', async () => {
+  const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'godwit-keygen-'));
+  cleanups.push(() => fs.rmSync(dir, { recursive: true }));
+  for (const half of ['ca.pem', 'ca-key.pem']) {
+    const file = path.join(dir, half);
+    fs.writeFileSync(file, 'precious');
+    const { code, stderr } = await run('agent-recv', 'keygen', 'hosta', '--dir', dir);
+    expect([code, stderr]).toEqual([EXIT.usage, expect.stringContaining(`only ${file} is there`)]);
+    expect(fs.readdirSync(dir)).toEqual([half]);
+    fs.rmSync(file);
   }
 });
 

@@ -3,7 +3,7 @@ import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { expect, test } from 'vitest';
-import { EXIT } from '../../lib/control/view.ts';
+import { EXIT } from '../../lib/exit.ts';
 import { root, run } from './run.ts';
 
 const COMMANDS = {
@@ -11,18 +11,39 @@ const COMMANDS = {
     ...[
       'serve',
       'migrate',
+      'check',
+      'evacuate',
       'list',
       'show',
+      'attach',
+      'watch',
+      'wait',
       'set',
       'cutover',
       'cancel',
       'resolve',
       'report',
+      'replay',
       'guests',
+      'profile',
+      'calibration',
+      'ocf',
+      'xl',
     ],
     'version',
   ],
-  'agent-recv': ['serve', 'list', 'show', 'cancel', 'resolve', 'keygen', 'version'],
+  'agent-recv': [
+    'serve',
+    'list',
+    'show',
+    'watch',
+    'wait',
+    'cancel',
+    'resolve',
+    'keygen',
+    'renew',
+    'version',
+  ],
 } as const;
 
 const agents = ['agent-send', 'agent-recv'] as const;
@@ -61,14 +82,31 @@ test('the help of migrate names units, ranges and defaults', async () => {
     ['abort-above DURATION', '10 ms to 1 h 00 m; default none'],
     ['max-iters N', '1 to 10000; default 5'],
     ['min-remaining PAGES', '0 to 4294967296; default 50'],
+    ['hold', 'restarted meanwhile ends the move'],
+    ['at TIME', 'the clock of this host'],
+    ['window FROM-TO', 'of any day'],
     ['bandwidth RATE', 'default none'],
+    ['suspend-bandwidth RATE', 'default none'],
     ['policy contract|xen|custom', 'default contract'],
-    ['channels N', '1 to 64; default'],
+    ['lanes N', '1 to 64; default'],
   ] as const) {
-    const [, explained = ''] = stdout.split(`--${option} `);
+    const [, explained = ''] = stdout.split(`  --${option} `);
     expect([option, explained.split(/\n {2}--/)[0]]).toEqual([
       option,
       expect.stringContaining(facts),
+    ]);
+  }
+});
+
+test.each(agents)('%s says what may have been meant', async (agent) => {
+  for (const [args, meant] of [
+    [['lsit'], 'list'],
+    [['list', '--scoket', 'x'], '--socket'],
+  ] as const) {
+    const { code, stderr } = await run(agent, ...args);
+    expect([code, stderr]).toEqual([
+      EXIT.usage,
+      expect.stringContaining(`did you mean "${meant}"?`),
     ]);
   }
 });
@@ -82,6 +120,7 @@ test('without a command the help is shown, and that is a mistake', async () => {
 test.each(agents)('%s version', async (agent) => {
   const { version } = JSON.parse(fs.readFileSync(path.join(root, 'package.json'), 'utf8'));
   expect((await run(agent, 'version')).stdout).toMatch(new RegExp(`^${agent} ${version} `));
+  expect((await run(agent, '--version')).stdout).toMatch(new RegExp(`^${agent} ${version} `));
   const { stdout } = await run(agent, 'version', '--json');
   expect(JSON.parse(stdout)).toMatchObject({ program: agent, version });
 });

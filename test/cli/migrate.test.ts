@@ -1,10 +1,12 @@
 import fs from 'node:fs';
 import { afterEach, describe, expect, test } from 'vitest';
-import { ControlServer } from '../../lib/control/server.ts';
-import { EXIT, type MigrationView } from '../../lib/control/view.ts';
+import { ControlServer } from '../../lib/api/server.ts';
+import { localUser } from '../../lib/cli/user.ts';
 import { GodwitError } from '../../lib/errors.ts';
+import { EXIT } from '../../lib/exit.ts';
+import type { MigrationView } from '../../lib/migration/view.ts';
 import type { Outcome } from '../../lib/report/records.ts';
-import { aView, ended, FakeBackend } from '../control/fake-backend.ts';
+import { aView, ended, FakeBackend } from '../api/fake-backend.ts';
 import { busyGuest } from '../report/fixtures.ts';
 import { type Running, run, start } from './run.ts';
 
@@ -37,12 +39,31 @@ function migrate({ socket }: FakeBackend, ...args: string[]): Running {
   return running;
 }
 
+test('a time of day is the next one by the clock of this host', async () => {
+  const { agent } = await serve();
+  await migrate(agent, '--at', '02:00', '--detach').ended;
+  const [[, request]] = agent.calls as [[string, { limits: { hold: string } }]];
+  const at = new Date(request.limits.hold);
+  expect([at.getHours(), at.getMinutes(), at.getSeconds()]).toEqual([2, 0, 0]);
+  expect(at.getTime() - Date.now()).toBeGreaterThan(0);
+  expect(at.getTime() - Date.now()).toBeLessThan(25 * 3_600_000);
+});
+
 test('what was typed is what the daemon is asked for', async () => {
   const { agent } = await serve();
   const module = ['--policy-module', 'policies/mine.ts'];
   const many = ['--max-suspend-time', '1.5s', '--timeout', '2m', '--prefer', 'completion'];
-  const more = ['--pause-below', '50ms', '--abort-above', '2s', '--bandwidth', '1gbit'];
-  const last = ['--channels', '3', '--no-compression', '--verify', '--detach'];
+  const more = [
+    '--pause-below',
+    '50ms',
+    '--abort-above',
+    '2s',
+    '--bandwidth',
+    '1gbit',
+    '--suspend-bandwidth',
+    '2gbit',
+  ];
+  const last = ['--lanes', '3', '--no-compression', '--verify', '--detach'];
   const { ended } = migrate(agent, ...module, ...many, ...more, ...last);
   expect(await ended).toEqual({ code: EXIT.completed, stdout: `${aView().id}\n`, stderr: '' });
   expect(agent.calls).toEqual([
@@ -62,12 +83,34 @@ test('what was typed is what the daemon is asked for', async () => {
           abortAboveMs: 2000,
         },
         bandwidth: 125e6,
-        channels: 3,
+        suspendBandwidth: 250e6,
+        lanes: 3,
         compression: 'off',
         verify: true,
+        by: localUser(),
       },
     ],
   ]);
+});
+
+test('XML travels as text, and a name that no guest may have does not travel at all', async () => {
+  const { agent } = await serve();
+  const file = `${agent.socket}.xml`;
+  fs.writeFileSync(file, '<domain/>');
+  const domain = ['--dest-xml', file, '--persistent', '--undefine-source'];
+  await migrate(agent, ...domain, '--dest-name', 'web2', '--detach').ended;
+  expect(agent.calls[0]![1]).toMatchObject({
+    ...{ destXml: '<domain/>', destName: 'web2', persistent: true, undefineSource: true },
+  });
+  for (const wrong of [
+    ['--dest-name', '../x'],
+    ['--dest-xml', `${file}.none`],
+    ['--dest-xml', '/dev/null'],
+  ]) {
+    const { code, stderr } = await migrate(agent, ...wrong).ended;
+    expect([code, stderr]).toEqual([EXIT.usage, expect.stringContaining(wrong[0]!)]);
+  }
+  expect(agent.calls).toHaveLength(1);
 });
 
 test.each([

@@ -4,7 +4,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { EXIT } from '../../lib/control/view.ts';
+import { EXIT } from '../../lib/exit.ts';
 import { type Running, root, run, start } from './run.ts';
 
 /** The units as systemd sees them, and the configuration of both agents as real processes. */
@@ -50,7 +50,9 @@ async function analyze(...args: string[]) {
 
 describe('systemd', () => {
   test('finds nothing wrong with the units', async () => {
-    const { code, stdout, stderr } = await analyze('verify', ...UNITS.map(unitFile));
+    // Their manual pages are in the package: test/package verifies the units there.
+    const units = UNITS.map(unitFile);
+    const { code, stdout, stderr } = await analyze('verify', '--man=no', ...units);
     expect({ code, stdout, stderr }).toEqual({ code: 0, stdout: '', stderr: '' });
   });
 
@@ -92,11 +94,18 @@ describe.each(agents)('the unit of %s', (agent) => {
     expect(unit.get('PrivateTmp')).toBeUndefined();
   });
 
+  test('reloads by a signal, and does not try again what no restart mends', () => {
+    expect(unit.get('ExecReload')).toBe('/bin/kill -HUP $MAINPID');
+    expect(unit.get('RestartPreventExitStatus')).toBe(String(EXIT.usage));
+  });
+
   test.runIf(process.getuid?.() === 0)(
     'names directories where the agent, as root, looks for them',
     async () => {
       const { stdout } = await run(agent, 'serve', '--help');
-      expect(stdout).toContain(`default /var/lib/${unit.get('StateDirectory')})`);
+      const dirs = unit.get('StateDirectory')!.split(' ');
+      expect(dirs).toEqual([`godwit/${agent}`, 'godwit/host']);
+      for (const state of dirs) expect(stdout).toContain(`default /var/lib/${state})`);
       expect(stdout).toContain(`default /run/${unit.get('RuntimeDirectory')}/${agent}.sock)`);
     },
   );
@@ -122,6 +131,7 @@ const PLACES = {
   socket: path.join(dir, 'run/agent.sock'),
   'guest-dir': path.join(dir, 'run/guests'),
   'state-dir': path.join(dir, 'state'),
+  'host-dir': path.join(dir, 'host'),
 };
 
 describe.each(agents)('%s serve --check-config', (agent) => {
@@ -129,7 +139,8 @@ describe.each(agents)('%s serve --check-config', (agent) => {
     const state = path.join(dir, 'elsewhere');
     const config = configure({ 'peer-timeout': '7s', 'state-dir': '/nonexistent', socket: '/x/y' });
     const flags = ['--state-dir', state, '--socket', path.join(dir, 'run/agent.sock')];
-    const args = ['serve', '--config', config, ...flags, '--guest-dir', dir, '--check-config'];
+    const more = ['--guest-dir', dir, '--host-dir', dir, '--check-config'];
+    const args = ['serve', '--config', config, ...flags, ...more];
     const { code, stdout, stderr } = await run(agent, ...args);
     expect([code, stderr]).toEqual([EXIT.completed, '']);
     expect(stdout).toMatch(new RegExp(`^peer-timeout +7s +\\(${config}\\)$`, 'm'));
@@ -151,6 +162,9 @@ describe.each(agents)('%s serve --check-config', (agent) => {
     ],
     ['a value out of range', { 'peer-timeout': '1h' }, '500 ms to 10 m'],
     ['a directory that cannot be made', { 'guest-dir': '/dev/null/x' }, '--guest-dir /dev/null/x'],
+    ['records that cannot be kept', { 'host-dir': '/dev/null/h' }, '--host-dir /dev/null/h'],
+    ['a path that is none', { 'host-dir': '' }, '--host-dir is a path of 1 to 4095 bytes, not ""'],
+    ['a socket with too long a path', { socket: `/${'x'.repeat(107)}` }, '--socket is a path of'],
     ['a state directory that is none', { 'state-dir': '/dev/null' }, '--state-dir /dev/null'],
     ['a socket in no directory', { socket: '/dev/null/s' }, '--socket /dev/null/s'],
   ])('refuses %s, naming the file', async (_name, content, why) => {
@@ -172,7 +186,8 @@ describe.each(agents)('%s serve --check-config', (agent) => {
 
 test.each(agents)('%s serves by its file, and not by one that is wrong', async (agent) => {
   const socket = path.join(dir, `${agent}.sock`);
-  const content = { socket, 'state-dir': path.join(dir, agent), 'guest-dir': dir };
+  const places = { 'state-dir': path.join(dir, agent), 'host-dir': path.join(dir, 'host') };
+  const content = { socket, ...places, 'guest-dir': dir };
   const listen = agent === 'agent-recv' ? { listen: '127.0.0.1:0' } : {};
   const wrong = configure({ ...content, ...listen, nonsense: 1 });
   expect((await run(agent, 'serve', '--config', wrong)).code).toBe(EXIT.usage);

@@ -7,21 +7,25 @@ import path from 'node:path';
 import zlib from 'node:zlib';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { ControlClient } from '../../lib/guest/simulated/control-client.ts';
+import { GuestLayout } from '../../lib/memory/guest-layout.ts';
+import { HashTable } from '../../lib/pages/hash-table.ts';
 import { encodeBody } from '../../lib/wire/codec.ts';
 import { frameHead } from '../../lib/wire/frame.ts';
-import { helloMessage } from '../../lib/wire/handshake.ts';
+import { helloMessage, PROTOCOL_VERSION } from '../../lib/wire/handshake.ts';
 import { kindOf } from '../../lib/wire/kinds.ts';
 import { sendTerms } from '../../lib/wire/terms.ts';
 import { FakeSender, fakeReceiver, hash, PAGES } from './fake-peers.ts';
 import { Hosts, until } from './hosts.ts';
 
+const ZERO_HASH = hash.of(Buffer.alloc(4096));
+
 /** Migrations here must end on their own long before this. */
-const QUICK = ['--peer-timeout', '1s', '--reconnect-timeout', '1s'];
+const QUICK = ['--peer-timeout', '3s', '--reconnect-timeout', '3s'];
 
 describe('what a sender meets', () => {
   let hosts: Hosts;
   beforeAll(async () => {
-    hosts = await Hosts.start({ send: [...QUICK, '--connect-timeout', '1s'] });
+    hosts = await Hosts.start({ send: [...QUICK, '--connect-timeout', '3s'] });
     await hosts.boot({ workload: 'hot-set', rate: 500 });
   });
   afterEach(async () => {
@@ -30,7 +34,7 @@ describe('what a sender meets', () => {
   });
   afterAll(async () => {
     // After all of them a good migration still works.
-    expect(await hosts.migrate('--max-suspend-time', '5s')).toMatchObject({ exit: 0 });
+    expect(await hosts.migrate('--max-suspend-time', '20s')).toMatchObject({ exit: 0 });
     await hosts.end();
   });
 
@@ -48,7 +52,7 @@ describe('what a sender meets', () => {
   test('an unknown guest', async () => {
     const { code, stderr } = await hosts.run(['migrate', 'nobody', hosts.target]);
     expect(code).toBe(1);
-    expect(stderr).toMatch(/no simulated guest "nobody"; there are vm1 \(unknown-guest\)/);
+    expect(stderr).toMatch(/no guest "nobody" on this host; there are vm1 \(unknown-guest\)/);
   });
 
   test('a port where nobody listens', async () => {
@@ -86,15 +90,6 @@ describe('what a sender meets', () => {
     header[5] = 2;
     const fake = await fakeReceiver((socket) => socket.write(header));
     expect(await failure(fake.target)).toMatchObject({ exit: 1, code: 'bad-version' });
-    fake.close();
-  });
-
-  test('a cancel while it waits for the receiver', async () => {
-    const fake = await fakeReceiver(() => {});
-    const begun = await hosts.run(['migrate', 'vm1', fake.target, '--detach']);
-    const id = begun.stdout.trim();
-    await hosts.run(['cancel', id]);
-    expect(await hosts.ended(id)).toMatchObject({ outcome: 'cancelled', code: 'cancelled' });
     fake.close();
   });
 
@@ -143,6 +138,26 @@ describe('what a sender meets', () => {
   });
 });
 
+describe('a receiver that is waited for', () => {
+  const PATIENT = ['--peer-timeout', '300s', '--connect-timeout', '300s'];
+  test.each(['cancel', 'SIGTERM'])('is not, after a %s', async (how) => {
+    const fake = await fakeReceiver(() => {});
+    const hosts = await Hosts.start({ send: PATIENT });
+    await hosts.boot();
+    const begun = await hosts.run(['migrate', 'vm1', fake.target, '--detach']);
+    const id = begun.stdout.trim();
+    if (how === 'cancel') {
+      await hosts.run(['cancel', id]);
+      expect(await hosts.ended(id)).toMatchObject({ outcome: 'cancelled', code: 'cancelled' });
+    } else {
+      expect(await hosts.send.end()).toBe(0);
+    }
+    await hosts.mustRunAt('source');
+    fake.close();
+    await hosts.end();
+  });
+});
+
 test('SIGTERM of agent-send in the middle leaves the guest running', async () => {
   const hosts = await Hosts.start();
   await hosts.boot({ workload: 'hot-set', rate: 500 });
@@ -152,7 +167,7 @@ test('SIGTERM of agent-send in the middle leaves the guest running', async () =>
   await hosts.mustRunAt('source');
   await hosts.mustBeGoneFrom('destination');
   await hosts.startSend();
-  expect(await hosts.migrate('--max-suspend-time', '5s')).toMatchObject({ exit: 0 });
+  expect(await hosts.migrate('--max-suspend-time', '20s')).toMatchObject({ exit: 0 });
   await hosts.end();
 });
 
@@ -164,6 +179,12 @@ test('a source hypervisor that dies in the middle', async () => {
   await hosts.quitGuest('source');
   expect(await hosts.ended(id)).toMatchObject({ outcome: 'failed', code: 'guest-died' });
   await hosts.mustBeGoneFrom('destination');
+  const shown = JSON.parse((await hosts.run(['show', id, '--json'], 'recv')).stdout);
+  expect(shown).toMatchObject({
+    outcome: 'failed',
+    code: 'guest-died',
+    message: expect.stringMatching(/^the source reports: /),
+  });
   hosts.mustLive();
   await hosts.end();
 });
@@ -172,20 +193,22 @@ test('a guest that does not run is not moved', async () => {
   const hosts = await Hosts.start();
   await hosts.boot();
   const guest = await ControlClient.connect(path.join(hosts.sourceDir, 'vm1.sock'), 'vm1');
-  await guest.execute('stop');
+  await guest.execute('fail', { as: 'guest-panicked' });
   const { code, stderr } = await hosts.run(['migrate', 'vm1', hosts.target]);
   expect(code).toBe(1);
-  expect(stderr).toMatch(/guest vm1 is paused; only a running guest can be moved/);
+  expect(stderr).toMatch(
+    /guest vm1 has panicked; only a guest that runs or is paused can be moved/,
+  );
   await guest.execute('cont');
   guest.close();
-  expect(await hosts.migrate('--max-suspend-time', '5s')).toMatchObject({ exit: 0 });
+  expect(await hosts.migrate('--max-suspend-time', '20s')).toMatchObject({ exit: 0 });
   await hosts.end();
 });
 
 test('a guest name that the destination has already', async () => {
   const hosts = await Hosts.start();
   await hosts.boot();
-  expect(await hosts.migrate('--max-suspend-time', '5s')).toMatchObject({ exit: 0 });
+  expect(await hosts.migrate('--max-suspend-time', '20s')).toMatchObject({ exit: 0 });
   await hosts.boot();
   expect(await hosts.migrate()).toMatchObject({ exit: 1, code: 'guest-exists' });
   await hosts.mustRunAt('source');
@@ -246,7 +269,7 @@ describe('what a receiver meets', () => {
     await hosts.mustBeGoneFrom('destination', 'fake');
   });
   afterAll(async () => {
-    expect(await hosts.migrate('--max-suspend-time', '5s')).toMatchObject({ exit: 0 });
+    expect(await hosts.migrate('--max-suspend-time', '20s')).toMatchObject({ exit: 0 });
     await hosts.end();
   });
 
@@ -301,7 +324,10 @@ describe('what a receiver meets', () => {
   test('a sender of another protocol version', async () => {
     await sayHello(0, [7, 9]);
     await until(
-      () => hosts.recv.log.includes('the sender speaks versions 7 to 9, the receiver version 1'),
+      () =>
+        hosts.recv.log.includes(
+          `the sender speaks versions 7 to 9, the receiver version ${PROTOCOL_VERSION}`,
+        ),
       'the log names both',
     );
   });
@@ -338,11 +364,12 @@ describe('what a receiver meets', () => {
     expect(await sender.refusal).toBe('bad-message');
   });
 
-  test('a digest of other memory', async () => {
+  /** Everything of a guest that is all zeros, in the last round. */
+  async function lastRound(): Promise<void> {
     await opened();
     const zeros = Array.from({ length: 256 }, () => 0);
     const zeroHash = Buffer.alloc(8);
-    zeroHash.writeBigUInt64LE(hash.of(Buffer.alloc(4096)));
+    zeroHash.writeBigUInt64LE(ZERO_HASH);
     const all = {
       offsetDelta: zeros.map((_, i) => Math.min(i, 1)),
       encodings: Uint8Array.from(zeros),
@@ -350,7 +377,7 @@ describe('what a receiver meets', () => {
       rawLength: 0,
     };
     sender.control.send('RoundEnd', { round: 1, cutShort: true });
-    sender.control.send('Suspend', { limitMs: 0 });
+    sender.control.send('Suspend', { limitMs: 0, runState: 'running' });
     sender.control.send('RoundBegin', { round: 2, stopAndCopy: true, dirtyPages: PAGES });
     sender.control.send('DirtyList', { round: 2, firstPfn: 0, gapRun: [0, PAGES] });
     for (const chunk of [0, 1]) sender.batch(page, { ...all, chunk, round: 2 }, Buffer.alloc(0));
@@ -359,14 +386,23 @@ describe('what a receiver meets', () => {
       return JSON.parse(stdout).pagesSent === PAGES;
     }, 'all pages arrived');
     sender.control.send('RoundEnd', { round: 2, cutShort: false });
-    const state = Buffer.from('no state');
-    sender.control.send(
-      'DeviceState',
-      { offset: 0, total: state.length, hash: hash.ofLong(state) },
-      [state],
-    );
-    sender.control.send('Digest', { channel: [1n] });
+  }
+
+  test('a digest of other memory', async () => {
+    await lastRound();
+    sender.control.send('DeviceState', { bytes: 8, lane: [1n] });
+    sender.control.send('Digest', { lane: [1n] });
     expect(await sender.refusal).toBe('digest-mismatch');
+  });
+
+  test('a device state on lanes that are not there', async () => {
+    await lastRound();
+    const layout = new GuestLayout([{ name: 'ram', firstPfn: 0, pages: PAGES }]);
+    const table = new HashTable(layout, 0, 1);
+    for (let pfn = 0; pfn < PAGES; pfn++) table.set(pfn, ZERO_HASH);
+    sender.control.send('DeviceState', { bytes: 8, lane: [0n, 0n] });
+    sender.control.send('Digest', { lane: [table.digest(hash)] });
+    expect(await sender.refusal).toBe('device-state-invalid');
   });
 
   test('a sender that leaves', async () => {

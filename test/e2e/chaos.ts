@@ -2,11 +2,11 @@ import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { ControlClient as AgentClient } from '../../lib/control/client.ts';
-import type { MigrationView } from '../../lib/control/view.ts';
+import { ControlClient as AgentClient } from '../../lib/cli/client.ts';
 import { ControlClient } from '../../lib/guest/simulated/control-client.ts';
-import { openEntries } from '../../lib/journal/journal.ts';
-import { decodeRecords } from '../../lib/journal/record.ts';
+import type { MigrationView } from '../../lib/migration/view.ts';
+import { openEntries } from '../../lib/ownership/journal/journal.ts';
+import { decodeRecords } from '../../lib/ownership/journal/record.ts';
 import { type Daemon, Hosts, type Side, until } from './hosts.ts';
 import { type CuttableNetwork, twoNamespaces } from './namespaces.ts';
 import type { Course, Ordeal, Strike } from './ordeals.ts';
@@ -35,7 +35,7 @@ export interface Outcome {
 /** One migration of a fresh guest between two fresh hosts, and what befalls them. */
 export class Trial {
   readonly hosts: Hosts;
-  readonly watcher: Watcher;
+  readonly watcher: Watcher<Side>;
   readonly network: CuttableNetwork | undefined;
   #id = '';
   #repairedMs = 0;
@@ -45,7 +45,10 @@ export class Trial {
   private constructor(hosts: Hosts, network: CuttableNetwork | undefined) {
     this.hosts = hosts;
     this.network = network;
-    this.watcher = new Watcher(hosts);
+    this.watcher = new Watcher({
+      source: hosts.source.socketOf('vm1'),
+      destination: hosts.destination.socketOf('vm1'),
+    });
   }
 
   /** Both agents serve; the faults are those of the first processes. */
@@ -100,10 +103,13 @@ export class Trial {
       limits: { maxSuspendMs },
       compression: bandwidth === undefined ? 'auto' : 'off',
       verify: false,
-      ...(bandwidth === undefined ? {} : { bandwidth }),
+      ...(bandwidth === undefined ? {} : { bandwidth, suspendBandwidth: bandwidth }),
     });
     this.#id = view.id;
-    if (cutover) await this.client('source').request('POST', `/migrations/${view.id}/cutover`);
+    if (cutover)
+      await this.client('source').request('POST', `/migrations/${view.id}/cutover`, {
+        force: true,
+      });
   }
 
   /** Ends the agent as a power cut of its own would. */

@@ -2,8 +2,8 @@ import { randomBytes } from 'node:crypto';
 import net from 'node:net';
 import { PAGE_SIZE } from '../../lib/memory/guest-layout.ts';
 import { PageHash } from '../../lib/pages/hash.ts';
-import type { Channel, Received } from '../../lib/wire/channel.ts';
-import { connectChannel } from '../../lib/wire/connect.ts';
+import { connectTo } from '../../lib/wire/connect.ts';
+import type { Connection, Received } from '../../lib/wire/connection.ts';
 import { helloMessage } from '../../lib/wire/handshake.ts';
 import type { Accept, PageBatch } from '../../lib/wire/messages.ts';
 import { sendTerms } from '../../lib/wire/terms.ts';
@@ -32,8 +32,8 @@ export const hash = new PageHash(42n);
 /** A sender by hand: says what a test tells it, and hears how the receiver ends it. */
 export class FakeSender {
   readonly id = randomBytes(8).toString('hex');
-  control!: Channel;
-  data!: Channel;
+  control!: Connection;
+  data!: Connection;
   accept!: Accept;
   /** The code with which the receiver ended either connection. */
   readonly refusal: Promise<string>;
@@ -44,7 +44,7 @@ export class FakeSender {
     this.refusal = this.#refused.promise;
   }
 
-  /** Up to Accept, with one channel opened. */
+  /** Up to Accept, with one lane opened. */
   async open(port: number): Promise<void> {
     this.control = await this.#connect(port, 'control');
     const welcome = this.#next('Welcome');
@@ -54,9 +54,9 @@ export class FakeSender {
     this.control.send('GuestOffer', {
       migration: this.id,
       epoch: 1,
-      guest: 'fake',
+      guest: `fake-${this.id}`, // its copy may be there for a moment after the test
       hypervisor: 'simulated',
-      deviceModel: 'godwit-sim-1,vcpus=1',
+      deviceModel: 'godwit-sim-2,vcpus=1',
       pageSize: PAGE_SIZE,
       regions: [{ name: 'ram', firstPfn: 0, pages: PAGES }],
       hashSeed: 42n,
@@ -64,10 +64,10 @@ export class FakeSender {
     });
     this.accept = (await accepted) as Accept;
     this.data = await this.#connect(this.accept.dataPorts[0]!, 'data');
-    const ready = this.#next('ChannelReady');
-    this.data.send('ChannelOpen', {
+    const ready = this.#next('LaneReady');
+    this.data.send('LaneOpen', {
       migration: this.id,
-      channel: 0,
+      lane: 0,
       secret: this.accept.secret,
     });
     await ready;
@@ -112,8 +112,8 @@ export class FakeSender {
     });
   }
 
-  #connect(port: number, connection: 'control' | 'data'): Promise<Channel> {
-    return connectChannel(
+  #connect(port: number, connection: 'control' | 'data'): Promise<Connection> {
+    return connectTo(
       {
         host: '127.0.0.1',
         port,

@@ -1,17 +1,9 @@
 import { GodwitError } from '../../lib/errors.ts';
 import type { BootOptions } from '../../lib/guest/simulated/boot.ts';
-import {
-  DESTINATION_MACHINE,
-  type DestinationEvent,
-  startDestination,
-} from '../../lib/handover/destination-machine.ts';
-import type { Machine } from '../../lib/handover/driver.ts';
-import {
-  SOURCE_MACHINE,
-  type SourceEvent,
-  startSource,
-} from '../../lib/handover/source-machine.ts';
+import type { DestinationEvent } from '../../lib/ownership/destination-machine.ts';
+import type { SourceEvent } from '../../lib/ownership/source-machine.ts';
 import type { Side } from './hosts.ts';
+import { AT, destinationPlaces, sourcePlaces } from './places.ts';
 
 /*
  * What befalls the agents, as data. The fault points are those at which the machines themselves act:
@@ -32,12 +24,20 @@ export interface Course {
 
 type Act = 'cancel at the destination' | 'kill the destination guest';
 
-const QUIET = { workload: 'hot-set', rate: 1000, workingSet: '4MiB', memory: '32MiB' } as const;
+export const QUIET = {
+  workload: 'hot-set',
+  rate: 1000,
+  workingSet: '4MiB',
+  memory: '32MiB',
+} as const;
+
+/** As long on its way as a test wants it to be, when it is moved slowly. */
+export const LARGE = { ...QUIET, memory: '64MiB', content: 'random=100' } as const;
 
 export const MOVES: Course = { guest: QUIET, maxSuspendMs: 2000 };
 /** The deadline passes while the last pages are on their way. */
 export const ROLLS_BACK: Course = {
-  guest: { ...QUIET, memory: '64MiB', content: 'random=100' },
+  guest: LARGE,
   maxSuspendMs: 100,
   bandwidth: 4_000_000,
   cutover: true,
@@ -47,7 +47,7 @@ export const CANCELLED_THERE: Course = {
   ...MOVES,
   meanwhile: {
     side: 'source',
-    fault: 'stop@source.before.send-commit',
+    fault: `stop@${AT.toSendCommit}`,
     act: 'cancel at the destination',
   },
 };
@@ -56,7 +56,7 @@ export const DOES_NOT_START: Course = {
   ...MOVES,
   meanwhile: {
     side: 'destination',
-    fault: 'stop@destination.before.resume-guest',
+    fault: `stop@${AT.toResume}`,
     act: 'kill the destination guest',
   },
 };
@@ -84,7 +84,7 @@ export interface Strike {
 const error = new GodwitError('cancelled', 'an ordeal');
 const suspend: SourceEvent = { type: 'suspend' };
 const prepared: SourceEvent = { type: 'prepared', epoch: 1 };
-const sealed: SourceEvent = { type: 'sealed', epoch: 1, late: undefined };
+const sealed: SourceEvent = { type: 'sealed', late: undefined };
 const running: SourceEvent = { type: 'running', epoch: 1 };
 const refused: SourceEvent = { type: 'refused', epoch: 1, error };
 const closed: SourceEvent = { type: 'closed', epoch: 1 };
@@ -197,34 +197,4 @@ function faulty(side: Side, course: Course, faults: readonly string[]): Ordeal {
 function nameIn({ meanwhile, cutover }: Course, name: string): string {
   const when = meanwhile?.act ?? (cutover && 'deadline missed');
   return when ? `${name} (${when})` : name;
-}
-
-function sourcePlaces(before: SourceEvent[], then: SourceEvent[]): string[] {
-  return placesOf('source', SOURCE_MACHINE, startSource(1), before, then);
-}
-
-function destinationPlaces(before: DestinationEvent[], then: DestinationEvent[]): string[] {
-  return placesOf('destination', DESTINATION_MACHINE, startDestination(1), before, then);
-}
-
-/** Before and after every effect that the machine has for these events, after those before them. */
-function placesOf<Name extends string, Event, Effect extends { readonly type: string }>(
-  side: Side,
-  machine: Machine<Name, Event, Effect>,
-  start: { readonly name: Name; readonly epoch: number },
-  before: readonly Event[],
-  then: readonly Event[],
-): string[] {
-  let state = start;
-  for (const event of before) state = machine.step(state, event).state;
-  const effects = new Set<string>();
-  for (const event of then) {
-    const step = machine.step(state, event);
-    state = step.state;
-    for (const effect of step.effects)
-      effects.add(
-        'state' in effect && effect.type === 'journal' ? `journal-${effect.state}` : effect.type,
-      );
-  }
-  return [...effects].flatMap((name) => [`${side}.before.${name}`, `${side}.after.${name}`]);
 }

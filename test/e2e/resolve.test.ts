@@ -1,5 +1,5 @@
 import { afterEach, expect, test } from 'vitest';
-import type { MigrationView } from '../../lib/control/view.ts';
+import type { MigrationView } from '../../lib/migration/view.ts';
 import { Trial } from './chaos.ts';
 import { type Side, until } from './hosts.ts';
 import { MOVES } from './ordeals.ts';
@@ -42,16 +42,20 @@ async function listed(side: Side): Promise<string> {
 test('list says what is being recovered and what it waits for', async () => {
   await destinationAway();
   await until(async () => (await listed('source')).includes('waits for'), 'the source says so');
-  expect(await listed('source')).toMatch(/handover .*\n +waits for the destination's word/);
+  expect(await listed('source')).toMatch(
+    /handover .*\n(?: .*\n)? +waits for the destination's word/,
+  );
 
   await trial.kill('source');
   await trial.restart('source');
   await until(async () => (await listed('source')).includes('waits for'), 'it says so again');
-  expect(await listed('source')).toMatch(/recovery .*\n +waits for 127\.0\.0\.1:\d+ to say how/);
+  expect(await listed('source')).toMatch(
+    /recovery .*\n(?: .*\n)? +waits for 127\.0\.0\.1:\d+ to say how/,
+  );
 
   await trial.kill('source');
   await trial.restart('destination');
-  expect(await listed('destination')).toMatch(/recovery .*\n +waits for the source/);
+  expect(await listed('destination')).toMatch(/recovery .*\n(?: .*\n)? +waits for the source/);
 
   await trial.restart('source');
   await trial.settled();
@@ -61,7 +65,7 @@ test('list says what is being recovered and what it waits for', async () => {
 test('resolve without a choice explains and does nothing', async () => {
   await destinationAway();
   const asked = await resolve('source');
-  expect(asked.code).toBe(2);
+  expect(asked.code).toBe(0);
   expect(asked.stdout).toMatch(/suspended here with all its memory/);
   expect(asked.stdout).toMatch(/--keep-here\n.*\n +Risk: /);
   expect(asked.stdout).toMatch(/--give-up\n.*\n +Risk: /);
@@ -120,8 +124,7 @@ test('--keep-here at the destination: a source that had not committed stands dow
 
   expect(await resolve('source', '--give-up')).toMatchObject({ code: 0, stderr: '' });
   await trial.hosts.mustBeGoneFrom('source');
-  expect(await resolve('destination', '--keep-here')).toMatchObject({ code: 0, stderr: '' });
-  await trial.settled();
+  await trial.settled(); // the destination hears of it
   await trial.hosts.mustRunAt('destination');
 });
 
@@ -138,7 +141,7 @@ test('migrate ends with exit code 5 when the destination stays away', async () =
   trial = await Trial.prepare({ destination: 'kill@destination.before.journal-running' });
   await trial.boot(MOVES);
   const { hosts } = trial;
-  const result = await hosts.run(['migrate', 'vm1', hosts.target, '--max-suspend-time', '5s']);
+  const result = await hosts.run(['migrate', 'vm1', hosts.target, '--max-suspend-time', '20s']);
   expect(result.code).toBe(5);
   expect(result.stderr).toMatch(/waits for the destination's word/);
   expect(result.stderr).toMatch(/agent-send resolve [0-9a-f]{16}/);

@@ -6,8 +6,8 @@ import path from 'node:path';
 import tls from 'node:tls';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import type { GodwitError } from '../../lib/errors.ts';
-import type { Channel } from '../../lib/wire/channel.ts';
-import { connectChannel } from '../../lib/wire/connect.ts';
+import { connectTo } from '../../lib/wire/connect.ts';
+import type { Connection } from '../../lib/wire/connection.ts';
 import { readCredentials } from '../../lib/wire/credentials.ts';
 import { run } from '../cli/run.ts';
 import { Hosts, until } from './hosts.ts';
@@ -65,7 +65,7 @@ describe('over TLS', () => {
       ...shows('localhost'),
       ...['--allow-peer', 'nobody', '--allow-peer', `sha256:${fingerprint.toUpperCase()}`],
     ]);
-    expect(lastView(await migrate('localhost', '--max-suspend-time', '5s'))).toMatchObject({
+    expect(lastView(await migrate('localhost', '--max-suspend-time', '20s'))).toMatchObject({
       outcome: 'completed',
     });
     await hosts!.mustRunAt('destination');
@@ -96,11 +96,16 @@ describe('over TLS', () => {
     expect(view.message).toContain('not for "127.0.0.1"');
   });
 
-  test('a sender without TLS, and a receiver without it', async () => {
+  test('a sender without TLS is told so, and so is its receiver', async () => {
     await start([]);
-    expect(lastView(await migrate())).toMatchObject({ outcome: 'failed' });
-    expect(hosts!.recv.log).toMatch(/what connected does not speak TLS/);
-    await hosts!.end();
+    expect(lastView(await migrate())).toMatchObject({
+      ...{ outcome: 'failed', code: 'tls-required' },
+      message: expect.stringMatching(/takes connections over TLS only: give the sender --tls-cert/),
+    });
+    expect(hosts!.recv.log).toMatch(/turned away: .*over TLS only.* \(tls-required\)/);
+  });
+
+  test('a sender with TLS at a receiver without it, and both are told', async () => {
     await start(shows('hosta'), []);
     const view = lastView(await migrate());
     expect(view).toMatchObject({ outcome: 'failed', code: 'tls-failed' });
@@ -119,21 +124,21 @@ describe('over TLS', () => {
     await until(() => hosts!.recv.log.includes('does not speak TLS 1.3'), 'the log says why');
   });
 
-  test('no other certificate joins a data channel, nor a connection without the secret', async () => {
+  test('no other certificate joins a data lane, nor a connection without the secret', async () => {
     await start(shows('hosta'), [
       ...shows('localhost'),
       ...['--allow-peer', 'hosta', '--allow-peer', 'hostc', '--data-ports', '47310-47317'],
     ]);
     const id = await hosts!.run([
       ...['migrate', 'vm1', `localhost:${hosts!.port}`, '--detach'],
-      ...['--bandwidth', '1MB/s', '--no-compression', '--channels', '1'],
+      ...['--bandwidth', '1MB/s', '--no-compression', '--lanes', '1'],
       ...['--max-suspend-time', '5s'],
     ]);
     expect(id.code, id.stderr).toBe(0);
     await until(async () => (await hosts!.view(id.stdout.trim())).round === 1, 'pages are sent');
     const intrude = async (of: string) => {
       const closed = Promise.withResolvers<GodwitError | undefined>();
-      const channel: Channel = await connectChannel(
+      const lane: Connection = await connectTo(
         {
           ...{ host: 'localhost', port: 47310, timeoutMs: 5000 },
           security: { credentials: credentialsOf(of), insecure: false },
@@ -145,7 +150,7 @@ describe('over TLS', () => {
       );
       try {
         const migration = id.stdout.trim();
-        channel.send('ChannelOpen', { migration, channel: 0, secret: new Uint8Array(16) });
+        lane.send('LaneOpen', { migration, lane: 0, secret: new Uint8Array(16) });
       } catch {
         // It was sent away before it could say so.
       }
@@ -157,6 +162,16 @@ describe('over TLS', () => {
     expect(await hosts!.ended(id.stdout.trim())).toMatchObject({ outcome: 'completed' });
     await hosts!.mustRunAt('destination');
   });
+});
+
+test('the line that names the fingerprint to allow is said although others like it came before', async () => {
+  await start(shows('hosta', 'other'), [...shows('localhost'), '--allow-peer', 'nobody']);
+  await migrate();
+  await hosts!.send.end();
+  await hosts!.source.startSend(undefined, shows('hosta'));
+  await migrate();
+  expect(hosts!.recv.log).toMatch(/turned away: .*signed by another CA/);
+  expect(hosts!.recv.log).toContain(`sha256:${fingerprint}`);
 });
 
 describe('credentials', () => {
@@ -199,7 +214,7 @@ describe('without TLS', () => {
       file('state'),
     ];
     const { code, stderr } = await run('agent-recv', 'serve', ...args, '--guest-dir', dir);
-    expect(code).toBe(1);
+    expect(code).toBe(2);
     expect(stderr).toMatch(
       /0\.0\.0\.0 can be reached from other hosts: give --tls-cert.*tls-required/,
     );

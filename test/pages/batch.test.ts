@@ -7,7 +7,7 @@ import { PageSet } from '../../lib/memory/page-set.ts';
 import type { Level } from '../../lib/pages/compression.ts';
 import { ENCODING } from '../../lib/pages/encoding.ts';
 import type { PageBatch } from '../../lib/wire/messages.ts';
-import { Pipeline } from './pipeline.ts';
+import { noise, Pipeline } from './pipeline.ts';
 
 /** Two regions with a gap between them, both with a last chunk that is not full. */
 const REGIONS = [
@@ -20,9 +20,9 @@ afterEach(() => {
   open?.close();
   open = undefined;
 });
-const pipeline = (regions = REGIONS, channels = 1) => {
+const pipeline = (regions = REGIONS, lanes = 1) => {
   open?.close();
-  open = new Pipeline(regions, channels);
+  open = new Pipeline(regions, lanes);
   return open;
 };
 
@@ -40,16 +40,18 @@ test('after any rounds of writes the destination has what the source has', () =>
     fc.array(
       fc.record({
         level: fc.constantFrom<Level>(0, 1, 3),
+        spare: fc.boolean(),
         writes: fc.array(write, { minLength: 1, maxLength: 60 }),
       }),
       { minLength: 1, maxLength: 6 },
     ),
-    (channels, rounds) => {
-      const p = pipeline(REGIONS, channels);
+    (lanes, rounds) => {
+      const p = pipeline(REGIONS, lanes);
       const pfnOf = (page: number) => (page < 300 ? page : page - 300 + 768);
       const all = Array.from({ length: 820 }, (_, page) => pfnOf(page));
       p.send(1, all, 1);
-      rounds.forEach(({ level, writes }, i) => {
+      rounds.forEach(({ level, spare, writes }, i) => {
+        p.spare = spare;
         for (const { page, kind, value } of writes) change(p, pfnOf(page), kind, value, pfnOf);
         p.send(
           i + 2,
@@ -63,9 +65,10 @@ test('after any rounds of writes the destination has what the source has', () =>
       expect(received).toEqual(sent);
     },
   );
-  fc.assert(property, { numRuns: 60 });
-  // Otherwise the test would prove less than it says.
+  fc.assert(property, { numRuns: 30, seed: 1 });
+  // This seed meets every encoding; otherwise the test would prove less than it says.
   expect([...seen].sort()).toEqual(Object.values(ENCODING));
+  fc.assert(property, { numRuns: 30 }); // a failure names its seed
 });
 
 function change(
@@ -77,7 +80,7 @@ function change(
 ) {
   const page = p.page(pfn);
   if (kind === 'zero') page.fill(0);
-  else if (kind === 'random') randomBytes(PAGE_SIZE).copy(page);
+  else if (kind === 'random') noise(page, value);
   else if (kind === 'small') page.writeUInt32LE(value + 1, (value * 4) % PAGE_SIZE);
   else if (kind === 'text') page.fill(`word ${value % 7} and `);
   else if (kind === 'copy') p.page(pfnOf(value % 820)).copy(page);
@@ -92,18 +95,36 @@ describe('how a page travels', () => {
 
   test('zero, raw, same, delta and copy each where they belong', () => {
     const p = pipeline();
-    randomBytes(PAGE_SIZE).copy(p.page(1));
-    p.page(1).copy(p.page(2));
+    noise(p.page(1), 1);
+    for (const pfn of [2, 3, 4]) p.page(1).copy(p.page(pfn));
     expect(encodingOf(p, 1, 0, 1)).toBe(ENCODING.zero);
     expect(encodingOf(p, 1, 1, 1)).toBe(ENCODING.raw);
-    expect(encodingOf(p, 1, 2, 1)).toBe(ENCODING.copy);
-    expect(encodingOf(p, 2, 1, 1)).toBe(ENCODING.same);
+    expect(encodingOf(p, 1, 2, 1)).toBe(ENCODING.raw); // alike, and from now on known for certain
+    expect(encodingOf(p, 1, 3, 1)).toBe(ENCODING.copy);
+    expect(encodingOf(p, 1, 1, 1)).toBe(ENCODING.raw); // alike
+    expect(encodingOf(p, 1, 1, 1)).toBe(ENCODING.same);
+    expect(encodingOf(p, 1, 4, 1)).toBe(ENCODING.copy);
+    expect(encodingOf(p, 1, 4, 1)).toBe(ENCODING.same); // a copy is known as well
     p.page(1)[9]! ^= 1;
     expect(encodingOf(p, 2, 1, 1)).toBe(ENCODING.raw); // remembered from now on
     p.page(1)[9]! ^= 3;
     expect(encodingOf(p, 3, 1, 1)).toBe(ENCODING.delta);
-    randomBytes(PAGE_SIZE).copy(p.page(1));
+    noise(p.page(1), 2);
     expect(encodingOf(p, 4, 1, 1)).toBe(ENCODING.raw); // too much has changed
+  });
+
+  test('with time to spare, what comes again is left out the first time', () => {
+    const p = pipeline();
+    p.spare = true;
+    noise(p.page(1), 1);
+    p.page(1).copy(p.page(2));
+    expect(encodingOf(p, 1, 1, 0)).toBe(ENCODING.raw);
+    expect(encodingOf(p, 2, 1, 0)).toBe(ENCODING.same);
+    expect(encodingOf(p, 2, 2, 0)).toBe(ENCODING.raw); // level 0 looks for no copies
+    noise(p.page(1), 2);
+    p.page(1).copy(p.page(2));
+    expect(encodingOf(p, 3, 1, 1)).toBe(ENCODING.raw);
+    expect(encodingOf(p, 3, 2, 1)).toBe(ENCODING.copy);
   });
 
   test('a copy is not made of a page that has changed since', () => {
@@ -123,12 +144,21 @@ describe('how a page travels', () => {
     ).toBe(true);
   });
 
-  test('a page that becomes zero is written as zeros, a fresh one stays a hole', () => {
+  test('a page that becomes zero is written as zeros, one never written stays a hole', () => {
     const p = pipeline();
     p.page(5).fill(7);
     p.send(1, [4, 5], 0);
+    expect(p.blocks()).toBe(1);
     p.page(5).fill(0);
     p.send(2, [4, 5], 0);
+    expect(p.destination().equals(p.source)).toBe(true);
+    expect(p.blocks()).toBe(1);
+  });
+
+  test('zeros reach memory that was not empty', () => {
+    const p = pipeline();
+    for (const pfn of [0, 3, 299, 768]) p.spoil(pfn);
+    p.send(1, [0, 1, 2, 3, 4, 298, 299, 768], 1);
     expect(p.destination().equals(p.source)).toBe(true);
   });
 });
@@ -154,7 +184,7 @@ describe('a batch that breaks a rule is refused and writes nothing', () => {
   const cases: [string, string, Partial<PageBatch>, Buffer?][] = [
     ['a wrong hash', 'page-hash-mismatch', { hashes: Buffer.alloc(8, 1) }],
     ['another content', 'page-hash-mismatch', {}, randomBytes(PAGE_SIZE)],
-    ['a chunk of another channel', 'pfn-out-of-range', { chunk: 1 }],
+    ['a chunk of another lane', 'pfn-out-of-range', { chunk: 1 }],
     ['a chunk in a gap', 'pfn-out-of-range', { chunk: 2 }],
     ['a chunk past the end', 'pfn-out-of-range', { chunk: 4_000_000_000 }],
     ['a page past the end of its region', 'pfn-out-of-range', { chunk: 4, offsetDelta: [16 * 17] }],
@@ -182,7 +212,7 @@ describe('a batch that breaks a rule is refused and writes nothing', () => {
       Buffer.alloc(0),
     ],
     [
-      'a copy of another channel',
+      'a copy of another lane',
       'pfn-out-of-range',
       { encodings: Uint8Array.of(4), copyOf: [256], rawLength: 0 },
       Buffer.alloc(0),

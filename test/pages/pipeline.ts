@@ -1,4 +1,6 @@
 import fs from 'node:fs';
+import zlib from 'node:zlib';
+import { Random } from '../../lib/guest/simulated/random.ts';
 import {
   CHUNK_PAGES,
   CHUNK_SIZE,
@@ -8,20 +10,28 @@ import {
 } from '../../lib/memory/guest-layout.ts';
 import { GuestMemory } from '../../lib/memory/guest-memory.ts';
 import { BatchDecoder } from '../../lib/pages/batch-decoder.ts';
-import { BatchEncoder, type EncodedBatch } from '../../lib/pages/batch-encoder.ts';
+import { BatchEncoder, type EncodedBatch, withPacked } from '../../lib/pages/batch-encoder.ts';
 import type { Level } from '../../lib/pages/compression.ts';
 import { PageHash } from '../../lib/pages/hash.ts';
 import { HashTable } from '../../lib/pages/hash-table.ts';
 import { RoundTags } from '../../lib/pages/round-tags.ts';
 
-/** Both ends of all channels in one thread: source memory in a buffer, destination in a RAM file. */
+/** Fills a page with content that does not compress and that its number determines. */
+export function noise(page: Buffer, number: number): void {
+  const random = new Random(number);
+  for (let at = 0; at < page.length; at += 4) page.writeUInt32LE(random.next(), at);
+}
+
+/** Both ends of all lanes in one thread: source memory in a buffer, destination in a RAM file. */
 export class Pipeline {
   readonly layout: GuestLayout;
-  readonly channels: number;
+  readonly lanes: number;
   readonly source: Buffer;
-  readonly hash = new PageHash(7n);
+  readonly hash: PageHash;
   readonly tags: RoundTags;
   readonly encodings = new Set<number>();
+  /** Whether the sender has time to spare. */
+  spare = false;
   readonly #dir: string;
   readonly #file: string;
   readonly #memory: GuestMemory;
@@ -30,9 +40,10 @@ export class Pipeline {
   readonly #encoders: BatchEncoder[];
   readonly decoders: BatchDecoder[];
 
-  constructor(regions: readonly Region[], channels: number) {
+  constructor(regions: readonly Region[], lanes: number, seed = 7n) {
+    this.hash = new PageHash(seed);
     this.layout = new GuestLayout(regions);
-    this.channels = channels;
+    this.lanes = lanes;
     this.source = Buffer.alloc(this.layout.pfnEnd * PAGE_SIZE);
     this.tags = new RoundTags(this.layout.pfnEnd);
     this.#dir = fs.mkdtempSync('/dev/shm/godwit-pages-');
@@ -43,16 +54,16 @@ export class Pipeline {
       return { region, path: this.#file, offset: region.firstPfn * PAGE_SIZE };
     });
     this.#memory = new GuestMemory(files, 'read-write');
-    const all = Array.from({ length: channels }, (_, channel) => channel);
-    this.#sendTables = all.map((channel) => new HashTable(this.layout, channel, channels));
-    this.#receiveTables = all.map((channel) => new HashTable(this.layout, channel, channels));
+    const all = Array.from({ length: lanes }, (_, lane) => lane);
+    this.#sendTables = all.map((lane) => new HashTable(this.layout, lane, lanes));
+    this.#receiveTables = all.map((lane) => new HashTable(this.layout, lane, lanes));
     this.#encoders = this.#sendTables.map((table) => new BatchEncoder(this.hash, table));
-    this.decoders = this.#receiveTables.map((table, channel) => {
+    this.decoders = this.#receiveTables.map((table, lane) => {
       const { layout, hash, tags: arrived } = this;
       return new BatchDecoder({
         layout,
-        channel,
-        channels,
+        lane,
+        lanes,
         memory: this.#memory,
         hash,
         table,
@@ -65,14 +76,18 @@ export class Pipeline {
   encode(round: number, chunk: number, offsets: readonly number[], level: Level): EncodedBatch {
     const slot = Buffer.alloc(CHUNK_SIZE);
     this.source.copy(slot, 0, chunk * CHUNK_SIZE, (chunk + 1) * CHUNK_SIZE);
-    const batch = this.#encoders[chunk % this.channels]!.encode(round, chunk, offsets, slot, level);
+    const encoder = this.#encoders[chunk % this.lanes]!;
+    const plain = encoder.encode(round, chunk, offsets, slot, level, this.spare);
+    const params = { [zlib.constants.ZSTD_c_compressionLevel]: level };
+    const packed = () => zlib.zstdCompressSync(plain.payload[0], { params });
+    const batch = level === 0 ? plain : withPacked(plain, packed());
     for (const encoding of batch.message.encodings) this.encodings.add(encoding);
     return batch;
   }
 
   decode(batch: EncodedBatch): void {
     const payload = Buffer.concat(batch.payload);
-    this.decoders[batch.message.chunk % this.channels]!.decode(batch.message, payload);
+    this.decoders[batch.message.chunk % this.lanes]!.decode(batch.message, payload);
   }
 
   /** Sends the pages, chunk by chunk. */
@@ -93,6 +108,16 @@ export class Pipeline {
     return fs.readFileSync(this.#file);
   }
 
+  /** Pages of the destination's RAM file that take memory. */
+  blocks(): number {
+    return (fs.statSync(this.#file).blocks * 512) / PAGE_SIZE;
+  }
+
+  /** Somebody has used the destination's RAM file before. */
+  spoil(pfn: number): void {
+    this.#memory.write(pfn, 1, Buffer.alloc(PAGE_SIZE, 'left from before'), 0);
+  }
+
   digests(): { sent: bigint[]; received: bigint[] } {
     return {
       sent: this.#sendTables.map((table) => table.digest(this.hash)),
@@ -102,6 +127,6 @@ export class Pipeline {
 
   close(): void {
     this.#memory.close();
-    fs.rmSync(this.#dir, { recursive: true });
+    fs.rmSync(this.#dir, { recursive: true, force: true }); // a second time, too
   }
 }

@@ -1,10 +1,11 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { GuestLayout } from '../../lib/memory/guest-layout.ts';
+import { GuestLayout, PAGE_SIZE } from '../../lib/memory/guest-layout.ts';
 import { PageSet } from '../../lib/memory/page-set.ts';
 import { DedupeIndex } from '../../lib/pages/dedupe-index.ts';
-import { PageHash } from '../../lib/pages/hash.ts';
+import { hashableMemory, PageHash } from '../../lib/pages/hash.ts';
 import { HashTable } from '../../lib/pages/hash-table.ts';
+import { KeyedHashes } from '../../lib/pages/keyed-hashes.ts';
 import { PACER_SIZE, Pacer } from '../../lib/pages/pacer.ts';
 import { RoundTags } from '../../lib/pages/round-tags.ts';
 import { SendWindow } from '../../lib/pages/send-window.ts';
@@ -51,6 +52,15 @@ describe('the pacer', () => {
   });
 });
 
+test('a sender that waits for its turn hears of a new rate', async () => {
+  const shared = new SharedArrayBuffer(PACER_SIZE);
+  const [main, worker] = [new Pacer(shared), new Pacer(shared)];
+  main.setRate(1000);
+  const passed = worker.pass(1e9); // eleven days
+  main.setRate(undefined);
+  await passed;
+});
+
 describe('the send window', () => {
   test('gives out its slots and waits for an acknowledgement for more', async () => {
     const window = new SendWindow(2);
@@ -82,35 +92,44 @@ describe('the send window', () => {
   });
 });
 
-test.each([1, 5, 65_535, 65_536, 70_000])(
-  'round tags settle what arrived in round %i or later',
-  (round) => {
+describe('round tags', () => {
+  const ROUNDS = [2, 32_768, 32_769, 40_000, 65_535, 65_536, 65_537, 70_000, 2 ** 31, 2 ** 32 - 2];
+  const owedAfter = (round: number, mark: (tags: RoundTags) => void) => {
     const tags = new RoundTags(512);
-    tags.mark(0, 10, round - 1);
-    tags.mark(10, 10, round);
-    tags.mark(20, 10, round + 1);
+    mark(tags);
     const owed = new PageSet(512);
     owed.addRun({ firstPfn: 0, pages: 30 });
     tags.settle(owed, round);
-    expect([...owed.runs()]).toEqual([{ firstPfn: 0, pages: 10 }]);
-  },
-);
+    return [...owed.runs()];
+  };
 
-test('a page that never arrived stays owed', () => {
-  const owed = new PageSet(512);
-  owed.add(511);
-  new RoundTags(512).settle(owed, 1);
-  expect(owed.has(511)).toBe(true);
+  test.each(ROUNDS)('settle what arrived in round %i or later', (round) => {
+    const owed = owedAfter(round, (tags) => {
+      tags.mark(0, 10, round - 1);
+      tags.mark(10, 10, round);
+      tags.mark(20, 10, round + 1);
+    });
+    expect(owed).toEqual([{ firstPfn: 0, pages: 10 }]);
+  });
+
+  test.each([1, ...ROUNDS])('in round %i, a page that never arrived stays owed', (round) => {
+    expect(owedAfter(round, () => {})).toEqual([{ firstPfn: 0, pages: 30 }]);
+  });
+
+  test.each(ROUNDS)('in round %i, a page that arrived in the first alone is owed', (round) => {
+    const owed = owedAfter(round, (tags) => tags.mark(0, 30, 1));
+    expect(owed).toEqual([{ firstPfn: 0, pages: 30 }]);
+  });
 });
 
-test('a hash table keeps every page of its channel apart', () => {
+test('a hash table keeps every page of its lane apart', () => {
   const layout = new GuestLayout([{ name: 'ram', firstPfn: 0, pages: 2000 }]);
   fc.assert(
-    fc.property(fc.integer({ min: 1, max: 5 }), (channels) => {
-      for (let channel = 0; channel < channels; channel++) {
-        const table = new HashTable(layout, channel, channels);
+    fc.property(fc.integer({ min: 1, max: 5 }), (lanes) => {
+      for (let lane = 0; lane < lanes; lane++) {
+        const table = new HashTable(layout, lane, lanes);
         const own = Array.from({ length: 2000 }, (_, pfn) => pfn).filter(
-          (pfn) => Math.floor(pfn / 256) % channels === channel,
+          (pfn) => Math.floor(pfn / 256) % lanes === lane,
         );
         for (const pfn of own) table.set(pfn, BigInt(pfn + 1));
         for (const pfn of own) expect(table.get(pfn)).toBe(BigInt(pfn + 1));
@@ -130,19 +149,64 @@ test('a digest tells of one page that differs', () => {
   expect(tables[0]!.digest(hash)).not.toBe(tables[1]!.digest(hash));
 });
 
-test('the dedupe index finds only what matches in both hashes', () => {
-  const index = new DedupeIndex();
-  index.remember(10n, 20n, 3);
-  expect(index.find(10n, 20n)).toBe(3);
-  expect(index.find(10n, 21n)).toBeUndefined();
-  index.remember(10n + (1n << 16n), 5n, 4); // the same slot
-  expect(index.find(10n, 20n)).toBeUndefined();
+test('the dedupe index remembers the last page of each slot', () => {
+  const index = new DedupeIndex(1 << 20);
+  expect(index.find(10n)).toBeUndefined();
+  index.remember(10n, 3);
+  expect(index.find(10n)).toBe(3);
+  expect(index.find(11n)).toBeUndefined();
+  index.remember(10n + (1n << 16n), 4); // the same slot
+  expect(index.find(10n)).toBe(4);
 });
 
-test('the two hashes of a page are independent', () => {
+test('keyed hashes know what was said of a page, and no two of them agree', () => {
+  const table = new HashTable(new GuestLayout([{ name: 'ram', firstPfn: 0, pages: 600 }]), 1, 2);
+  const [keyed, other] = [new KeyedHashes(table), new KeyedHashes(table)];
+  const page = Buffer.alloc(PAGE_SIZE, 1);
+  const hash = keyed.of(page);
+  expect(keyed.has(300, hash)).toBe(false);
+  keyed.set(300, hash);
+  expect(keyed.has(300, keyed.of(page))).toBe(true);
+  for (const pfn of [256, 299, 301, 511]) expect(keyed.has(pfn, hash)).toBe(false);
+  page[4095]! ^= 1;
+  expect(keyed.has(300, keyed.of(page))).toBe(false);
+  keyed.forget(300);
+  expect(keyed.has(300, hash)).toBe(false);
+  // A guest that knew the secret of one migration would know nothing of the next.
+  page[4095]! ^= 1;
+  expect(other.of(page)).not.toEqual(hash);
+});
+
+test('a page and any bytes have one hash, and another with each seed', () => {
   const hash = new PageHash(0n);
-  const page = Buffer.alloc(4096, 1);
-  expect(hash.of(page)).not.toBe(hash.second(page));
+  const page = Buffer.alloc(PAGE_SIZE, 1);
   expect(hash.ofLong(page)).toBe(hash.of(page));
   expect(new PageHash(1n).of(page)).not.toBe(hash.of(page));
+});
+
+test('a hash is the same whether bytes are copied for it or hashed where they lie', () => {
+  const bytes = Buffer.from(Array.from({ length: 256 << 10 }, (_, i) => (i * i) % 251));
+  const shared = Buffer.from(new SharedArrayBuffer(bytes.length));
+  bytes.copy(shared);
+  const [one, other] = [hashableMemory(bytes.length), hashableMemory(bytes.length)];
+  bytes.copy(one);
+  bytes.copy(other);
+  for (const seed of [0n, 7n, 2n ** 64n - 1n]) {
+    const hash = new PageHash(seed);
+    for (const [from, length] of [
+      [0, 4096],
+      [4096, 4096],
+      [1, 4096],
+      [3, 0],
+      [5, 31],
+      [0, 256 << 10],
+    ] as const) {
+      const part = (memory: Buffer) => hash.of(memory.subarray(from, from + length));
+      expect(part(one)).toBe(part(bytes));
+      expect(part(other)).toBe(part(bytes));
+      expect(part(shared)).toBe(part(bytes));
+      expect(hash.ofLong(bytes.subarray(from, from + length))).toBe(part(bytes));
+    }
+  }
+  expect(one.equals(bytes)).toBe(true);
 });

@@ -11,6 +11,9 @@ const COSTS = {
   loadMs: 4,
   verifyMs: 100,
   resumeMs: 13,
+  afterMs: 14,
+  reserveMs: 30,
+  leastMs: 0,
 };
 const FREE = {
   suspendMs: 0,
@@ -21,6 +24,9 @@ const FREE = {
   loadMs: 0,
   verifyMs: 0,
   resumeMs: 0,
+  afterMs: 0,
+  reserveMs: 0,
+  leastMs: 0,
 };
 
 describe('the forecast', () => {

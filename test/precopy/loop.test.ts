@@ -215,10 +215,14 @@ test('an engine that fails ends the loop with its own error, and leaves no timer
       loadMs: 0,
       verifyMs: 0,
       resumeMs: 0,
+      afterMs: 0,
+      reserveMs: 0,
+      leastMs: 0,
     }),
     cancel: new AbortController().signal,
     onConsultation: () => {},
     onRound: () => {},
+    onLapse: () => {},
   });
   await expect(clock.run(failing)).rejects.toThrow('the link is down');
   expect([clock.now(), clock.timers]).toEqual([300, 0]);

@@ -4,6 +4,8 @@ import { type LimitsChange, type PolicyName, policyLimits } from '../../lib/prec
 import {
   type Clock,
   type Consult,
+  type Consulted,
+  type Look,
   type PrecopyResult,
   precopy,
   type RoundEngine,
@@ -11,16 +13,21 @@ import {
 } from '../../lib/precopy/loop.ts';
 import type { Progress, RoundReport } from '../../lib/precopy/measurements.ts';
 import { openPolicy } from '../../lib/precopy/policy/open.ts';
-import type { PrecopyStats, Verdict } from '../../lib/precopy/stats.ts';
 import { Steering } from '../../lib/precopy/steering.ts';
 
 /** Time that passes only when nothing else can happen. */
 export class FakeClock implements Clock {
   #now = 0;
+  /** What the clock on the wall says at the beginning, ms since 1970. */
+  wallAtBegin = 0;
   #timers: { atMs: number; callback: () => void }[] = [];
 
   now(): number {
     return this.#now;
+  }
+
+  wall(): number {
+    return this.wallAtBegin + this.#now;
   }
 
   after(ms: number, callback: () => void): () => void {
@@ -103,14 +110,26 @@ export interface Scenario {
   readonly drainRate?: number;
   readonly policy?: PolicyName;
   readonly limits?: LimitsChange;
-  readonly costs?: Partial<SuspensionCosts>;
+  /** What is different about a suspension's costs at a time, ms. */
+  readonly costs?: (atMs: number) => Partial<SuspensionCosts>;
   /** What the operator does, and when. */
   readonly events?: readonly (readonly [number, (hand: Hand) => void])[];
   readonly consult?: Consult;
+  /** What the clock on the wall says at the beginning, ms since 1970. */
+  readonly wall?: number;
+  /** Who else is told of what happens, as it happens. */
+  readonly witness?: Witness;
+}
+
+export interface Witness {
+  begins(steering: Steering): void;
+  consulted(consulted: Consulted): void;
+  round(report: RoundReport): void;
 }
 
 export interface Hand {
   readonly steering: Steering;
+  readonly engine: SimulatedEngine;
   cancel(): void;
 }
 
@@ -120,7 +139,9 @@ export interface Run {
   readonly result: PrecopyResult;
   readonly atMs: number;
   readonly rounds: readonly RoundReport[];
-  readonly consultations: readonly { readonly stats: PrecopyStats; readonly verdict: Verdict }[];
+  /** Why orders did not stand any more. */
+  readonly lapses: readonly string[];
+  readonly consultations: readonly Consulted[];
   /** What the suspension would really take, ms. */
   readonly suspensionMs: number;
   readonly engine: SimulatedEngine;
@@ -136,6 +157,9 @@ const COSTS: SuspensionCosts = {
   loadMs: 1,
   verifyMs: 0,
   resumeMs: 3,
+  afterMs: 3.1,
+  reserveMs: 25,
+  leastMs: 0,
 };
 export const MIB = 256; // pages
 
@@ -147,9 +171,14 @@ export class SimulatedEngine implements RoundEngine {
   readonly #pagesPerMs: number;
   #pending: number;
   #lastSyncMs: number;
+  /** The dirty log was clean then, but for what the last pass has left unsent. */
+  #cleanMs: number;
+  #unsent: number;
   #written = 0;
   #running: { startedMs: number; pages: number; stop: (sent: number) => void } | undefined;
   interrupts = 0;
+  looks = 0;
+  #cut = false;
 
   constructor(clock: FakeClock, guest: Guest, totalPages: number, drainRate: number) {
     this.#clock = clock;
@@ -158,6 +187,8 @@ export class SimulatedEngine implements RoundEngine {
     this.#pagesPerMs = drainRate / 4096 / 1000;
     this.#pending = totalPages;
     this.#lastSyncMs = clock.now();
+    this.#cleanMs = clock.now();
+    this.#unsent = totalPages;
   }
 
   get idle(): boolean {
@@ -166,8 +197,8 @@ export class SimulatedEngine implements RoundEngine {
 
   /** Pages that a suspension now would have to send. */
   get pending(): number {
-    const dirtied = this.#guest(this.#lastSyncMs, this.#clock.now());
-    return Math.min(this.#total, this.#pending + dirtied);
+    const dirtied = this.#guest(this.#cleanMs, this.#clock.now());
+    return Math.min(this.#total, this.#unsent + dirtied);
   }
 
   async sync(): Promise<number> {
@@ -177,9 +208,20 @@ export class SimulatedEngine implements RoundEngine {
     return this.#pending;
   }
 
+  async rest(): Promise<void> {}
+
+  async look(): Promise<Look> {
+    this.looks++;
+    const since = this.#lastSyncMs;
+    const pages = await this.sync();
+    return { pages, dirtied: this.#guest(since, this.#lastSyncMs) };
+  }
+
   async send(): Promise<RoundResult> {
     const pages = this.#pending;
     const startedMs = this.#clock.now();
+    this.#cleanMs = this.#lastSyncMs;
+    this.#unsent = pages;
     const sent = await new Promise<number>((resolve) => {
       const callOff = this.#clock.after(pages / this.#pagesPerMs, () => resolve(pages));
       const stop = (count: number) => {
@@ -191,8 +233,13 @@ export class SimulatedEngine implements RoundEngine {
     await this.#clock.sleep(0.2); // the last acknowledgement
     this.#running = undefined;
     this.#written += sent;
-    this.#pending = pages - sent;
+    this.#unsent = pages - sent;
     return { cutShort: sent < pages };
+  }
+
+  /** The connection is lost, or back. */
+  cut(lost: boolean): void {
+    this.#cut = lost;
   }
 
   interrupt(): void {
@@ -207,6 +254,7 @@ export class SimulatedEngine implements RoundEngine {
       pagesWritten: written,
       wireBytes: written * 4096,
       drainedBytes: written * 4096,
+      halted: this.#cut,
       pagesRemaining: this.#running === undefined ? 0 : this.#running.pages - sent,
     };
   }
@@ -222,15 +270,18 @@ export class SimulatedEngine implements RoundEngine {
 export async function migrate(scenario: Scenario): Promise<Run> {
   const { totalPages = 512 * MIB, drainRate = 400e6, policy = 'contract' } = scenario;
   const clock = new FakeClock();
+  clock.wallAtBegin = scenario.wall ?? 0;
   const engine = new SimulatedEngine(clock, scenario.guest, totalPages, drainRate);
   const steering = new Steering(policy, policyLimits(policy, scenario.limits ?? {}));
   const cancel = new AbortController();
-  const costs = { ...COSTS, ...scenario.costs };
+  const costs = () => ({ ...COSTS, ...scenario.costs?.(clock.now()) });
   const rounds: RoundReport[] = [];
-  const consultations: { stats: PrecopyStats; verdict: Verdict }[] = [];
+  const lapses: string[] = [];
+  const consultations: Consulted[] = [];
   for (const [ms, act] of scenario.events ?? []) {
-    clock.after(ms, () => act({ steering, cancel: () => cancel.abort() }));
+    clock.after(ms, () => act({ steering, engine, cancel: () => cancel.abort() }));
   }
+  scenario.witness?.begins(steering);
   const result = await clock.run(
     precopy({
       engine,
@@ -239,20 +290,38 @@ export async function migrate(scenario: Scenario): Promise<Run> {
       steering,
       clock,
       startedMs: 0,
-      costs: () => costs,
+      costs,
       cancel: cancel.signal,
-      onConsultation: (consultation) => consultations.push(consultation),
-      onRound: (report) => rounds.push(report),
+      onConsultation: (consulted) => {
+        consultations.push(consulted);
+        scenario.witness?.consulted(consulted);
+      },
+      onRound: (report) => {
+        rounds.push(report);
+        scenario.witness?.round(report);
+      },
+      onLapse: (why) => lapses.push(why),
     }),
   );
   const atMs = clock.now();
-  await clock.run(clock.sleep(costs.suspendMs));
+  await clock.run(clock.sleep(costs().suspendMs));
   const fixed = result.stats.estimate?.fixed ?? 0;
   const suspensionMs = ((engine.pending * 4096) / drainRate) * 1000 + fixed;
   const { outcome, verdict } = result;
   const { reason } = verdict;
   return {
-    ...{ outcome, reason, result, atMs, rounds, consultations, suspensionMs, engine, clock },
+    ...{
+      outcome,
+      reason,
+      result,
+      atMs,
+      rounds,
+      lapses,
+      consultations,
+      suspensionMs,
+      engine,
+      clock,
+    },
   };
 }
 

@@ -32,6 +32,10 @@ function badDefinitions(good: Definition): (readonly [Definition | undefined, Re
       replaced('virtio-blk-pci,drive=disk', 'virtio-rng-pci'),
       /Unknown savevm section or instance '.*virtio-blk' 0/,
     ],
+    [
+      { ...good, command: [...command, '-cpu', 'qemu64,-cx16,-lahf-lm'] },
+      /vm1.json: its CPU lacks what guest vm1 has .*: cx16, lahf-lm; give it the same -cpu/,
+    ],
     [{ ...good, command: smp('2') }, /load of migration failed/],
     [replaced(MEMORY, '65528K'), /Size mismatch: pc.ram: 0x7ffe000 != 0x3ffe000/],
     [{ ...replaced(MEMORY, '262136K'), ...inStream }, /Size mismatch: pc.ram/],
@@ -102,7 +106,14 @@ describe.skipIf(whyNoQemu())(titled('a QEMU guest stays and runs on'), () => {
     await source.qmp.execute('migrate_cancel');
     sink.close();
 
-    const id = await hosts.begin(...GENEROUS, '--bandwidth', '2MB/s', '--no-compression');
+    const id = await hosts.begin(
+      ...GENEROUS,
+      '--bandwidth',
+      '2MB/s',
+      '--suspend-bandwidth',
+      '2MB/s',
+      '--no-compression',
+    );
     await until(async () => (await hosts.view(id)).pagesSent > 500, 'pages are sent');
     process.kill(migration.destinationQemu()!, 'SIGKILL');
     expect(await hosts.ended(id)).toMatchObject({ outcome: 'failed', code: 'guest-died' });
@@ -114,7 +125,14 @@ describe.skipIf(whyNoQemu())(titled('a QEMU guest stays and runs on'), () => {
   test('nowhere, when its own QEMU is killed: the destination lets go of everything', async () => {
     migration = await QemuMigration.prepare({ source: smallIdle, destination: { ram: 'files' } });
     const { hosts, source } = migration;
-    const id = await hosts.begin(...GENEROUS, '--bandwidth', '2MB/s', '--no-compression');
+    const id = await hosts.begin(
+      ...GENEROUS,
+      '--bandwidth',
+      '2MB/s',
+      '--suspend-bandwidth',
+      '2MB/s',
+      '--no-compression',
+    );
     await until(async () => (await hosts.view(id)).pagesSent > 500, 'pages are sent');
     source.process.kill('SIGKILL');
     expect(await hosts.ended(id)).toMatchObject({ outcome: 'failed', code: 'guest-died' });

@@ -1,8 +1,8 @@
 import fs from 'node:fs';
 import path from 'node:path';
-import { ControlClient } from '../../lib/control/client.ts';
-import type { MigrationRequest, MigrationView } from '../../lib/control/view.ts';
-import { Daemon } from '../e2e/hosts.ts';
+import { ControlClient } from '../../lib/cli/client.ts';
+import type { MigrationRequest, MigrationView } from '../../lib/migration/view.ts';
+import { Daemon, runCommand } from '../e2e/daemon.ts';
 import { RAM_BLOCK } from './bench-machine.ts';
 import type { Bed, Method, Mover } from './bench-method.ts';
 
@@ -12,24 +12,32 @@ const PAUSE_BELOW_MS = 300;
 /** A benchmark is no place to roll back. */
 const ROOMY_MS = 10_000;
 
-/** Both agents with two channels, as they are when nothing else is said. */
-export function byGodwit(placement: 'direct' | 'stream'): Method {
+type Side = 'source' | 'destination';
+/** The sender's certificate is for this name. */
+const SENDER = 'source.bench';
+
+/** Both agents as they are when nothing else is said. */
+export function byGodwit(placement: 'direct' | 'stream', security?: 'tls'): Method {
   const memory = placement === 'direct' ? 'file' : 'anonymous';
-  return { name: `Godwit ${placement}`, memory, open: (bed) => startAgents(bed) };
+  const name = `Godwit ${placement}${security === 'tls' ? ', TLS' : ''}`;
+  return { name, memory, open: (bed) => startAgents(bed, security === 'tls') };
 }
 
-async function startAgents(bed: Bed): Promise<Mover> {
+async function startAgents(bed: Bed, secure: boolean): Promise<Mover> {
   const { dir, network, source, destination } = bed;
   const ram = destination.ram ? [{ block: RAM_BLOCK, file: destination.ram }] : [];
   const definitions = {
     source: define(dir, 'source', { qmp: source.monitor }),
     destination: define(dir, 'destination', { qmp: destination.monitor, ram }),
   };
-  const common = (side: 'source' | 'destination') => [
-    ...['--insecure', '--socket', path.join(dir, `${side}.sock`), '--guest-dir', dir],
+  if (secure) await makeKeys(bed);
+  const common = (side: Side) => [
+    ...(secure ? keysOf(bed, side) : ['--insecure']),
+    ...['--socket', path.join(dir, `${side}.sock`), '--guest-dir', dir],
     ...['--definitions', definitions[side], '--state-dir', path.join(dir, `${side}-state`)],
+    ...['--host-dir', path.join(dir, `${side}-host`)],
   ];
-  const listen = ['--listen', `${network.address}:0`];
+  const listen = ['--listen', `${network.address}:0`, ...(secure ? ['--allow-peer', SENDER] : [])];
   const recv = new Daemon('agent-recv', [...common('destination'), ...listen], {
     prefix: network.destination,
   });
@@ -44,6 +52,22 @@ async function startAgents(bed: Bed): Promise<Mover> {
       await Promise.all(daemons.map((daemon) => daemon.end()));
     },
   };
+}
+
+async function makeKeys({ dir, network }: Bed): Promise<void> {
+  const names = [network.address, SENDER];
+  const made = await runCommand('agent-recv', ['keygen', ...names, '--dir', keys(dir)], dir);
+  if (made.code !== 0) throw new Error(`no keys: ${made.stderr}`);
+}
+
+function keysOf({ dir, network }: Bed, side: Side): string[] {
+  const name = path.join(keys(dir), side === 'source' ? SENDER : network.address);
+  const ca = path.join(keys(dir), 'ca.pem');
+  return ['--tls-cert', `${name}.pem`, '--tls-key', `${name}-key.pem`, '--tls-ca', ca];
+}
+
+function keys(dir: string): string {
+  return path.join(dir, 'keys');
 }
 
 function define(dir: string, side: string, definition: object): string {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
-import { StreamParser, type StreamSink } from '../../lib/guest/qemu/stream/parser.ts';
 import { PAGE_SIZE } from '../../lib/memory/guest-layout.ts';
+import { StreamParser, type StreamSink } from '../../lib/stream/qemu/parser.ts';
 import {
   configuration,
   header,
@@ -11,7 +11,7 @@ import {
   ramStart,
   u8,
   u64,
-} from '../guest/qemu/stream/builder.ts';
+} from '../stream/qemu/builder.ts';
 import { memoryContent } from './bench-content.ts';
 
 const BLOCK = 'pc.ram';
@@ -55,8 +55,8 @@ class Reader implements StreamSink {
   ended = false;
   readonly #page = Buffer.allocUnsafeSlow(PAGE_SIZE);
 
-  page(_block: number, _offset: number, bytes: Buffer): void {
-    bytes.copy(this.#page);
+  page(_block: number, _offset: number, bytes: Buffer, at: number): void {
+    bytes.copy(this.#page, 0, at, at + PAGE_SIZE);
   }
 
   ramEnded(): void {

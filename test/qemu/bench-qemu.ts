@@ -3,7 +3,7 @@ import type { QmpClient } from '../../lib/guest/qemu/qmp.ts';
 import type { Bed, Method, Mover } from './bench-method.ts';
 
 const PORT = 4444;
-const CHANNELS = 2;
+const LANES = 2;
 const POLL_MS = 5;
 
 interface QemuOptions {
@@ -32,7 +32,7 @@ async function configure(qmp: QmpClient, multifd: QemuOptions['multifd']): Promi
   await qmp.execute('migrate-set-capabilities', { capabilities });
   await qmp.execute('migrate-set-parameters', {
     'max-bandwidth': 0, // none
-    ...(multifd && { 'multifd-channels': CHANNELS, 'multifd-compression': multifd }),
+    ...(multifd && { 'multifd-channels': LANES, 'multifd-compression': multifd }),
   });
 }
 

@@ -1,4 +1,7 @@
+import fs from 'node:fs';
+import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { isDeepStrictEqual } from 'node:util';
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import { QmpClient } from '../../lib/guest/qemu/qmp.ts';
 import { type Side, until } from '../e2e/hosts.ts';
@@ -75,7 +78,11 @@ describe.skipIf(whyNoQemu())(titled('a QEMU guest whose agent is killed'), () =>
     });
     watcher = new Watcher(migration);
     const { hosts } = migration;
+    const kept = path.join(hosts.stateDirOf('source'), 'qemu-settings');
     const agent = side === 'source' ? hosts.send : hosts.recv;
+    const settings = ['query-migrate-capabilities', 'query-migrate-parameters'] as const;
+    const set = () => Promise.all(settings.map((query) => migration.source.qmp.execute(query)));
+    const before = await set();
     await hosts.begin('--max-suspend-time', '20s');
     await until(() => !agent.alive, 'the agent is killed');
     await (side === 'source' ? hosts.startSend() : hosts.startRecv());
@@ -83,11 +90,17 @@ describe.skipIf(whyNoQemu())(titled('a QEMU guest whose agent is killed'), () =>
     if (outcome === 'stayed') {
       await until(running, 'the guest runs at its source');
       await migration.mustHaveStayed();
+      await until(async () => isDeepStrictEqual(await set(), before), 'QEMU is set as before');
+      expect(fs.readdirSync(kept)).toEqual([]);
     } else {
       await until(() => watcher.looks > 0, 'the guest runs at its destination');
       await until(() => !migration.source.alive, 'QEMU is gone from the source');
       await watcher.stop(); // its monitor is wanted
       await migration.mustHaveMoved();
+      await until(
+        () => fs.readdirSync(kept).length === 0,
+        'nothing is kept of a QEMU that is gone',
+      );
     }
     expect(watcher.two).toBeUndefined();
   });

@@ -6,7 +6,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
-import type { MigrationView } from '../../lib/control/view.ts';
+import type { MigrationView } from '../../lib/migration/view.ts';
 import { formatDuration } from '../../lib/units.ts';
 import { Cleanup } from './bench-cleanup.ts';
 import { DemoSite } from './demo-site.ts';

@@ -7,7 +7,7 @@ import { QemuMigration, small } from './migration.ts';
 vi.setConfig({ testTimeout: TEST_BOUND_MS, hookTimeout: TEST_BOUND_MS });
 
 const GENEROUS = ['--max-suspend-time', '20s'];
-const SLOWLY = ['--bandwidth', '2MB/s', '--no-compression'];
+const SLOWLY = ['--bandwidth', '2MB/s', '--suspend-bandwidth', '2MB/s', '--no-compression'];
 
 describe.skipIf(whyNoQemu())(titled('a QEMU is killed'), () => {
   let migration: QemuMigration;
@@ -41,7 +41,7 @@ describe.skipIf(whyNoQemu())(titled('a QEMU is killed'), () => {
     const { hosts } = migration;
     const id = await hosts.begin(...GENEROUS, ...SLOWLY);
     await until(async () => (await hosts.view(id)).pagesSent > 500, 'pages are sent');
-    await hosts.run(['cutover', id]);
+    await hosts.run(['cutover', id, '--force']);
     await until(async () => (await hosts.view(id)).phase === 'stop-and-copy', 'it is suspended');
     act();
     return hosts.ended(id);

@@ -16,26 +16,32 @@ describe.skipIf(whyNoQemu())(titled('a busy guest, while both its copies are pau
   });
 
   /** In both placements QEMU's memory is a file here; without "ram" the agent does not know. */
-  test.each(['direct', 'stream'])('has the same bytes on both sides: %s', async (placement) => {
-    migration = await QemuMigration.prepare({
-      source: { ...small, ram: 'files', nodes: 2, devices: ['disk', 'net'] },
-      destination: {
-        ram: 'files',
-        define: (all) => (placement === 'direct' ? all : { ...all, ram: [] }),
-      },
-      // Committed, and the destination has not begun to run.
-      agents: { faults: { recv: 'stop@destination.before.journal-running' } },
-    });
-    const { hosts, source, destination } = migration;
-    const id = await hosts.begin('--max-suspend-time', '20s');
-    await until(async () => (await hosts.view(id)).phase === 'handover', 'it is committed');
-    await until(async () => (await migration.status('destination')) === 'paused', 'it is there');
-    expect(await migration.status('source')).toBe('postmigrate');
-    source.site.host.ramFiles.forEach((file, node) => {
-      expect(compareRamFiles(file, destination.host.ramFiles[node]!)).toEqual([]);
-    });
-    hosts.recv.process.kill('SIGCONT');
-    expect(await hosts.ended(id)).toMatchObject({ outcome: 'completed' });
-    await migration.mustHaveMoved();
-  });
+  test.each(['direct', 'stream'] as const)(
+    'has the same bytes on both sides: %s',
+    async (placement) => {
+      migration = await QemuMigration.prepare({
+        source: { ...small, ram: 'files', nodes: 2, devices: ['disk', 'net'] },
+        destination: {
+          ram: 'files',
+          define: (all) => (placement === 'direct' ? all : { ...all, ram: [] }),
+        },
+        // Committed, and the destination has not begun to run.
+        agents: { faults: { recv: 'stop@destination.before.journal-running' } },
+      });
+      const { hosts, source, destination } = migration;
+      // Chunks keep to their lanes, and batches to their order, however many are compressed at once.
+      const ways = { direct: ['--lanes', '3', '--bandwidth', '40MB/s'], stream: ['--lanes', '1'] };
+      const id = await hosts.begin('--max-suspend-time', '20s', ...ways[placement]);
+      await until(async () => (await hosts.view(id)).phase === 'handover', 'it is committed');
+      await until(() => hosts.recv.standsStill, 'the destination is about to run it');
+      expect(await migration.status('destination')).toBe('paused');
+      expect(await migration.status('source')).toBe('postmigrate');
+      source.site.host.ramFiles.forEach((file, node) => {
+        expect(compareRamFiles(file, destination.host.ramFiles[node]!)).toEqual([]);
+      });
+      hosts.recv.process.kill('SIGCONT');
+      expect(await hosts.ended(id)).toMatchObject({ outcome: 'completed' });
+      await migration.mustHaveMoved();
+    },
+  );
 });

@@ -9,7 +9,15 @@ vi.setConfig({ testTimeout: TEST_BOUND_MS, hookTimeout: TEST_BOUND_MS });
 
 const skip = whyNoQemu() ?? noNamespaces();
 /** So slow that QEMU, the ingest thread and the workers all wait for the link when it is cut. */
-const SLOWLY = ['--bandwidth', '5MB/s', '--no-compression', '--max-suspend-time', '20s'];
+const SLOWLY = [
+  '--bandwidth',
+  '5MB/s',
+  '--suspend-bandwidth',
+  '5MB/s',
+  '--no-compression',
+  '--max-suspend-time',
+  '20s',
+];
 
 describe.skipIf(skip)(titled('a network that goes away under a QEMU guest'), () => {
   let network: CuttableNetwork;

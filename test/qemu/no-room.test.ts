@@ -47,7 +47,14 @@ describe.skipIf(why)(titled('a destination that has room for one QEMU guest'), (
     await migration.mustHaveStayed();
 
     migration.define('destination', definition);
-    const id = await hosts.begin(...GENEROUS, '--bandwidth', '5MB/s', '--no-compression');
+    const id = await hosts.begin(
+      ...GENEROUS,
+      '--bandwidth',
+      '5MB/s',
+      '--suspend-bandwidth',
+      '5MB/s',
+      '--no-compression',
+    );
     await until(async () => (await hosts.view(id)).pagesSent > 500, 'pages are sent');
     expect(() => othersTake(160)).toThrow(/ENOSPC/);
     await hosts.run(['set', id, '--bandwidth', 'none']);

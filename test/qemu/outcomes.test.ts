@@ -1,14 +1,16 @@
 import { afterEach, describe, expect, test, vi } from 'vitest';
+import { PAGE_SIZE } from '../../lib/memory/guest-layout.ts';
 import { until } from '../e2e/hosts.ts';
 import { titled, whyNoQemu } from './guest/installed.ts';
 import { TEST_BOUND_MS } from './guest/linux-guest.ts';
-import { beatsIn, longestGap } from './guest/witness.ts';
 import { QemuMigration, setCapability, small } from './migration.ts';
 
 vi.setConfig({ testTimeout: TEST_BOUND_MS, hookTimeout: TEST_BOUND_MS });
 
 const GENEROUS = ['--max-suspend-time', '20s'];
-const SLOWLY = ['--bandwidth', '2MB/s', '--no-compression'];
+/** Of the small guest: 128 MiB. */
+const MEMORY_PAGES = (128 << 20) / PAGE_SIZE;
+const SLOWLY = ['--bandwidth', '2MB/s', '--suspend-bandwidth', '2MB/s', '--no-compression'];
 
 describe.skipIf(whyNoQemu())(titled('a QEMU guest'), () => {
   let migration: QemuMigration;
@@ -24,7 +26,15 @@ describe.skipIf(whyNoQemu())(titled('a QEMU guest'), () => {
       destination: { ram: 'files' },
     });
     const { hosts } = migration;
-    const slow = ['--max-suspend-time', '300ms', '--bandwidth', '20MB/s', '--no-compression'];
+    const slow = [
+      '--max-suspend-time',
+      '300ms',
+      '--bandwidth',
+      '20MB/s',
+      '--suspend-bandwidth',
+      '20MB/s',
+      '--no-compression',
+    ];
     const aborted = await hosts.migrate(...slow, '--timeout', '8s');
     expect(aborted).toMatchObject({ exit: 3, outcome: 'aborted', code: 'policy-abort' });
     await migration.mustHaveStayed();
@@ -39,7 +49,7 @@ describe.skipIf(whyNoQemu())(titled('a QEMU guest'), () => {
     const { hosts, source } = migration;
 
     const guests = async () => (await hosts.run(['guests'])).stdout;
-    expect(await guests()).toMatch(/vm1 +qemu +running +128 MiB/);
+    expect(await guests()).toMatch(/vm1 +qemu +128 MiB +runs/);
     await setCapability(source.qmp, 'xbzrle', true);
     const settings = () =>
       Promise.all(
@@ -56,7 +66,7 @@ describe.skipIf(whyNoQemu())(titled('a QEMU guest'), () => {
 
     const inStop = await hosts.begin(...GENEROUS, ...SLOWLY);
     await until(async () => (await hosts.view(inStop)).pagesSent > 500, 'pages are sent');
-    await hosts.run(['cutover', inStop]);
+    await hosts.run(['cutover', inStop, '--force']);
     await until(
       async () => (await hosts.view(inStop)).phase === 'stop-and-copy',
       'it is suspended',
@@ -65,26 +75,24 @@ describe.skipIf(whyNoQemu())(titled('a QEMU guest'), () => {
     expect(await hosts.ended(inStop)).toMatchObject({ outcome: 'cancelled' });
     await migration.mustHaveStayed();
 
-    const from = source.site.console.lines.length;
+    const events: string[] = [];
+    for (const event of ['STOP', 'RESUME']) source.qmp.on(event, () => events.push(event));
     const late = await hosts.begin('--max-suspend-time', '1s', ...SLOWLY);
     await until(async () => (await hosts.view(late)).pagesSent > 500, 'pages are sent');
-    await hosts.run(['cutover', late]);
+    await hosts.run(['cutover', late, '--force']);
     const ended = await hosts.ended(late);
     expect(ended).toMatchObject({ outcome: 'aborted', code: 'suspension-limit' });
-    expect(ended.suspension!.agentMs).toBeGreaterThan(100);
     await migration.mustHaveStayed();
-    // It was suspended, and its heart stood still for about as long as the limit, not for the half a
-    // minute that the rest of its memory would have taken.
-    const gap = longestGap(beatsIn(source.site.console.lines.slice(from)));
-    expect(gap.hostMs).toBeGreaterThan(500);
-    expect(gap.hostMs).toBeLessThan(10_000);
+    // It was suspended once, and resumed by the deadline: most of its memory was still to be sent.
+    expect(events).toEqual(['STOP', 'RESUME']);
+    expect(ended.pagesSent).toBeLessThan(MEMORY_PAGES / 2);
     expect(hosts.send.log).not.toContain('not resumed');
 
     const last = await hosts.begin(...GENEROUS, ...SLOWLY);
     await until(async () => (await hosts.view(last)).pagesSent > 500, 'pages are sent');
-    expect(await guests()).toMatch(/vm1 +qemu +migrating/);
+    expect(await guests()).toMatch(/vm1 +qemu +- +migrating/);
     const { stderr } = await hosts.run(['migrate', 'vm1', hosts.target]);
-    expect(stderr).toMatch(/guest vm1 is being migrated already \(guest-busy\)/);
+    expect(stderr).toMatch(/guest vm1 is being migrated already.*\(guest-busy\)/);
     await hosts.run(['set', last, '--bandwidth', 'none']);
     expect(await hosts.ended(last)).toMatchObject({ outcome: 'completed' });
     await migration.mustHaveMoved();

@@ -64,9 +64,10 @@ export class Chromium {
     return result ?? {};
   }
 
-  /** The value of an expression in the page; it must be JSON. */
+  /** The value of an expression in the page, or what it is a promise of; it must be JSON. */
   async evaluate<T>(expression: string): Promise<T> {
-    const { result } = await this.call('Runtime.evaluate', { expression, returnByValue: true });
+    const how = { returnByValue: true, awaitPromise: true };
+    const { result } = await this.call('Runtime.evaluate', { expression, ...how });
     return (result as { value: T }).value;
   }
 

@@ -1,12 +1,14 @@
+import type { EncodingCounts } from '../../lib/pages/counters.ts';
 import type { PolicyLimits, PrecopyStats, Verdict } from '../../lib/precopy/stats.ts';
+import type { SuspensionParts } from '../../lib/precopy/suspension.ts';
 import type {
   ConsultationRecord,
-  EncodingCounts,
+  CpuTimes,
   LedgerRecord,
   Outcome,
+  PastSuspension,
   RoundRecord,
   StartRecord,
-  SuspensionParts,
 } from '../../lib/report/records.ts';
 
 /** Pages in 1 GiB. */
@@ -24,6 +26,22 @@ const CONTRACT: PolicyLimits = {
   minRemaining: 50,
 };
 
+const HOSTS: readonly LedgerRecord[] = [
+  {
+    ...{ type: 'host', at: 0, side: 'source', name: 'rack2-host07', cpus: 16 },
+    ...{ system: 'Linux 6.1.0-18-amd64 x86_64', agent: 'agent-send 0.2.0, Node 26.10.0' },
+    hypervisor: 'QEMU 10.0.2',
+  },
+  {
+    ...{ type: 'host', at: 44, side: 'destination', name: 'rack4-host12', cpus: 32 },
+    ...{ system: 'Linux 6.12.0 x86_64', agent: 'agent-recv 0.2.0, Node 26.10.0' },
+  },
+];
+
+const LINK: LedgerRecord = {
+  ...{ type: 'link', at: 0, lanes: 2, tls: true, compression: 'auto', roundTripMs: 0.6 },
+};
+
 interface Course {
   readonly guest: string;
   readonly totalPages: number;
@@ -37,6 +55,8 @@ interface Course {
   readonly workingSet: number;
   readonly start?: Partial<StartRecord>;
   readonly limits?: Partial<PolicyLimits>;
+  /** The ledger tells of hosts, link and processors; those of before did not. */
+  readonly hosts?: boolean;
 }
 
 /** Writes a ledger as a migration with these rates would; the same course gives the same ledger. */
@@ -69,12 +89,22 @@ class Simulation {
       limits: { ...CONTRACT, ...course.limits },
       bandwidth: undefined,
       totalPages: course.totalPages,
-      channels: 2,
+      lanes: 2,
       verify: false,
       compression: 'auto',
       ...course.start,
     });
     this.at = 42;
+    if (course.hosts) this.records.push(...HOSTS);
+  }
+
+  /** As busy as it is at the most, from the beginning on. */
+  get cpu(): CpuTimes {
+    const heard = this.at > 60;
+    return {
+      sourceMs: this.at * 1.7,
+      destinationMs: heard ? (this.at - 60) * 0.9 : undefined,
+    };
   }
 
   consult(
@@ -105,6 +135,7 @@ class Simulation {
       },
       verdict,
       ...(problem === undefined ? {} : { problem }),
+      ...(this.course.hosts ? { cpu: this.cpu } : {}),
     };
     this.records.push(record);
   }
@@ -118,6 +149,8 @@ class Simulation {
       expected: fixed + ms,
       high: fixed * 1.6 + ms * 1.4,
       fixed,
+      after: 0,
+      reserve: 0,
     };
   }
 
@@ -174,7 +207,7 @@ class Simulation {
     });
   }
 
-  end(outcome: Outcome, message: string, code?: string): LedgerRecord[] {
+  end(outcome: Outcome, message: string, code?: string, enoughMs?: number): LedgerRecord[] {
     this.at += 30;
     this.records.push({
       type: 'end',
@@ -182,10 +215,12 @@ class Simulation {
       outcome,
       code,
       message,
+      enoughMs,
       rounds: this.round,
       pages: this.pages,
       wireBytes: this.wire,
       encodings: { ...this.#encodings },
+      ...(this.course.hosts ? { cpu: this.cpu } : {}),
     });
     return this.records;
   }
@@ -276,6 +311,22 @@ export function idleGuest(): LedgerRecord[] {
   return run.end('completed', 'web-3 runs on rack4-host12');
 }
 
+/** A small guest on a fast link: one round, and a suspension whose parts are a millisecond or so. */
+export function shortMove(): LedgerRecord[] {
+  const run = new Simulation({
+    ...{ guest: 'sidecar', totalPages: 16_384, drainRate: 900 * MIB, dirtyRate: () => 300 },
+    ...{ workingSet: 100, hosts: true },
+  });
+  run.consult('before-round');
+  run.send();
+  const reason = 'forecast 14 ms (10 ms to 22 ms) is within the 150 ms of --pause-below';
+  run.consult('before-round', { action: 'stop-and-copy', reason });
+  run.send({ stopAndCopy: true });
+  const parts = { suspend: 0.4, sync: 0.3, pages: 4, deviceState: 0.2, digest: 0.6, prepare: 2.1 };
+  run.suspend({ ...parts, commit: 0.9 }, { guestMs: 7.9 });
+  return run.end('completed', 'sidecar runs on rack4-host12');
+}
+
 /** A busy guest; limits are changed and the cutover is asked for on the way. */
 export function busyGuest(): LedgerRecord[] {
   const run = new Simulation({
@@ -287,6 +338,7 @@ export function busyGuest(): LedgerRecord[] {
     workingSet: 180_000,
     hotSet: 6000,
     start: { bandwidth: 125e6 },
+    hosts: true,
     limits: { maxSuspendMs: 300 },
   });
   run.consult('before-round');
@@ -301,11 +353,13 @@ export function busyGuest(): LedgerRecord[] {
       });
       run.note('bandwidth raised by the operator');
     }
-    if (round === 5) run.note('data connection 1 was lost and reconnected after 210 ms');
+    if (round === 5)
+      run.records.push({ type: 'outage', at: run.at - 900, ms: 600, reason: 'nothing was heard' });
     if (round < 8)
       run.consult('before-round', { action: 'continue', reason: 'the forecast is still falling' });
   }
   const reason = 'the forecast of 93 ms is below pause-below 200 ms and at a local minimum';
+  run.records.push(LINK);
   run.consult('before-round', { action: 'stop-and-copy', reason });
   run.send({ stopAndCopy: true });
   run.suspend({ ...PARTS, pages: 71, digest: 9, prepare: 21 });
@@ -335,6 +389,7 @@ export function neverConverging(): LedgerRecord[] {
     'aborted',
     'render-17 writes faster than this link can follow; it runs on here',
     'policy-abort',
+    3600,
   );
 }
 
@@ -363,6 +418,7 @@ export function rolledBack(): LedgerRecord[] {
     'aborted',
     'the suspension could not end within 300 ms and was rolled back; mail-2 runs on here',
     'suspension-limit',
+    350,
   );
 }
 
@@ -427,8 +483,46 @@ export function xenMissed(): LedgerRecord[] {
   return run.end('completed', 'legacy runs on rack4-host12');
 }
 
+/** A ledger as it is of a guest that has moved before, and that somebody has checked. */
+function known(records: LedgerRecord[], earlier: readonly PastSuspension[]): LedgerRecord[] {
+  const foretold: LedgerRecord = {
+    ...{ type: 'forecast', at: 0, by: 'check', time: '2026-03-02T09:12:00.000Z', verdict: 'yes' },
+    reason: 'forecast 90 ms (60 ms to 140 ms) is within the 300 ms allowed',
+    basis: 'link 117.2 MiB/s as measured; dirty pages of 16 GiB as in its profile',
+    totalMs: { low: 42_000, expected: 51_000, high: 66_000 },
+    suspensionMs: { low: 60, expected: 90, high: 140 },
+    ...{ rounds: { low: 5, high: 9 }, enoughMs: 160 },
+    unlearned: { totalMs: 47_000, suspensionMs: 100 },
+  };
+  const at = records.findIndex(({ type }) => type === 'suspension');
+  const before = records.slice(1, at);
+  const history: LedgerRecord = { type: 'earlier', at: records[at]!.at, suspensions: earlier };
+  return [records[0]!, foretold, ...before, history, ...records.slice(at)];
+}
+
+function past(day: number, ms: number, over: Partial<PastSuspension> = {}): PastSuspension {
+  const forecast = { low: 70, expected: 95, high: 130 };
+  const time = new Date(Date.UTC(2026, 1, day, 3, 4)).toISOString();
+  return { ...{ time, ms, limitMs: 300, forecast, moved: true }, ...over };
+}
+
+/** The twentieth move of a guest: limits that changed, a roll back, moves of which little is known. */
+export function oneOfTwenty(): LedgerRecord[] {
+  const suspended = [112, 96, 131, 88, 104, 92, 301, 99, 118, 85, 90, 76, 101, 95, 87, 108, 93, 97];
+  const earlier = suspended.map((ms, i) => past(i + 1, ms, i === 6 ? { moved: false } : {}));
+  const first = past(0, 240, { limitMs: undefined, forecast: undefined });
+  const changed = earlier.map((one, i) => (i > 11 ? { ...one, limitMs: 150 } : one));
+  return known(busyGuest(), [first, ...changed]);
+}
+
+/** The second one, rolled back, after a first that took ten times as long. */
+export function oneOfTwo(): LedgerRecord[] {
+  return known(rolledBack(), [past(1, 2900, { limitMs: 5000, forecast: undefined })]);
+}
+
 export const FIXTURES: Readonly<Record<string, () => LedgerRecord[]>> = {
   idleGuest,
+  shortMove,
   busyGuest,
   neverConverging,
   rolledBack,
@@ -436,4 +530,6 @@ export const FIXTURES: Readonly<Record<string, () => LedgerRecord[]>> = {
   failedBeforeRound1,
   unfinished,
   xenMissed,
+  oneOfTwenty,
+  oneOfTwo,
 };

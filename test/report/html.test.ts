@@ -1,9 +1,13 @@
+import { fileURLToPath } from 'node:url';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { renderReport } from '../../lib/report/html.ts';
+import { readLedger } from '../../lib/report/ledger.ts';
 import type { LedgerRecord } from '../../lib/report/records.ts';
+import { suspendedIn, tellStory } from '../../lib/report/story.ts';
 import { summarize, summaryText } from '../../lib/report/summary.ts';
-import { busyGuest, FIXTURES, failedBeforeRound1 } from './fixtures.ts';
+import { whatIfs } from '../../lib/report/what-if.ts';
+import { busyGuest, FIXTURES, failedBeforeRound1, shortMove } from './fixtures.ts';
 import { randomLedger } from './random-ledger.ts';
 
 /** As the report sees it: through the file, where `undefined` is absent and infinite is null. */
@@ -71,11 +75,58 @@ describe('the report', () => {
   test('describes every picture and gives its figures as a table', () => {
     const html = renderReport(busyGuest());
     const figures = html.split('<figure').slice(1);
-    expect(figures).toHaveLength(8);
+    expect(figures).toHaveLength(6);
     for (const figure of figures) {
       expect(figure).toMatch(/<title id=[^>]*>[^<]+<\/title><desc id=[^>]*>[^<]+<\/desc>/);
       expect(figure).toMatch(/<details>.*<table.*<td>/s);
     }
+  });
+
+  test('shows no picture of a short move that has nothing to show', () => {
+    const html = renderReport(stored(shortMove()));
+    const titles = [...html.matchAll(/<h3>([^<]*)<\/h3>/g)].map(([, title]) => title);
+    expect(titles).toEqual([
+      'Where the time went',
+      'The suspension in its parts',
+      'The move on one time axis',
+      'Encodings by round',
+      'Compression by round',
+    ]);
+    for (const part of ['stop the guest', 'device state', 'commit and resume'])
+      expect(html).toMatch(new RegExp(`>${part}</text><text[^>]*>[\\d.]+ ms · (&lt; )?\\d+ %`));
+  });
+
+  test('is bounded, however long the move and however often its connection was lost', () => {
+    const [start, ...rest] = busyGuest();
+    const at = (i: number) => ({ at: 1000 + i * 20 });
+    const [consultation, round] = ['consultation', 'round'].map(
+      (type) => rest.find((record) => record.type === type)!,
+    );
+    const outage = { type: 'outage', ms: 5, reason: 'nothing was heard' } as const;
+    const long = Array.from({ length: 6000 }, (_, i) => [
+      { ...consultation, ...at(i), verdict: { action: i % 2 ? 'continue' : 'hold', reason: 'x' } },
+      { ...round, ...at(i), round: i + 1 },
+      ...(i % 4 === 0 ? [{ ...outage, ...at(i) }] : []),
+    ]).flat();
+    const html = renderReport([start!, ...long, rest.at(-1)!] as LedgerRecord[]);
+    checkMarkup(html);
+    expect(html.length).toBeLessThan(1_000_000);
+    expect(html).toContain('left out');
+  });
+
+  test('of a real ledger of before hosts, link and processors were in it is as whole', async () => {
+    const records = await readLedger(fileURLToPath(new URL('old-ledger.ndjson', import.meta.url)));
+    const html = renderReport(records, await whatIfs(records));
+    checkMarkup(html);
+    expect(html).not.toMatch(/NaN|Infinity|undefined/);
+    for (const title of ['Where the time went', 'The move on one time axis', 'What if'])
+      expect(html).toContain(`${title}</h`);
+    for (const untold of ['Hosts and link', 'processors of the agents', 'Processor time'])
+      expect(html).not.toContain(untold);
+    const [from, to] = suspendedIn(tellStory(records))!;
+    const suspension = records.find((record) => record.type === 'suspension')!;
+    expect(to - from).toBeCloseTo(suspension.agentMs, 6);
+    expect(to).toBeLessThanOrEqual(suspension.at);
   });
 
   test('treats everything from outside as text', () => {

@@ -35,7 +35,7 @@ const start = fc.record({
   limits,
   bandwidth: maybe(rate),
   totalPages: pages,
-  channels: fc.integer({ min: 1, max: 64 }),
+  lanes: fc.integer({ min: 1, max: 64 }),
   verify: fc.boolean(),
   compression: fc.constantFrom('auto' as const, 'off' as const),
 });
@@ -44,12 +44,14 @@ const estimate = maybe(
   fc.record({ low: forecast, expected: forecast, high: forecast, fixed: forecast }),
 );
 
+const cpu = fc.record({ sourceMs: time, destinationMs: maybe(time) });
+
 const consultation = fc.record(
   {
     type: fc.constant('consultation' as const),
     at: time,
     stats: fc.record({
-      when: fc.constantFrom('before-round' as const, 'in-round' as const, 'after-round' as const),
+      when: fc.constantFrom(...(['before-round', 'in-round', 'after-round', 'at-rest'] as const)),
       iteration: fc.integer({ min: 0, max: 200 }),
       totalPages: pages,
       totalWritten: pages,
@@ -62,10 +64,11 @@ const consultation = fc.record(
       cutoverRequested: fc.boolean(),
     }),
     verdict: fc.record({
-      action: fc.constantFrom('continue' as const, 'stop-and-copy' as const, 'abort' as const),
+      action: fc.constantFrom(...(['continue', 'hold', 'stop-and-copy', 'abort'] as const)),
       reason: words,
     }),
     problem: words,
+    cpu,
   },
   { requiredKeys: ['type', 'at', 'stats', 'verdict'] },
 );
@@ -93,6 +96,7 @@ const suspension = fc.record({
   estimate: maybe(fc.record({ low: forecast, expected: forecast, high: forecast })),
   limitMs: maybe(time),
   parts: fc.record({ suspend: time, sync: time, pages: time, prepare: time }, { requiredKeys: [] }),
+  fromMs: maybe(time),
   agentMs: time,
   guestMs: maybe(time),
   clock: fc.constantFrom('monotonic' as const, 'realtime' as const, undefined),
@@ -104,7 +108,7 @@ const end = fc.record({
   outcome: fc.constantFrom(
     ...(['completed', 'aborted', 'cancelled', 'failed', 'needs-resolve'] as const),
   ),
-  code: maybe(words),
+  code: maybe(fc.oneof(words, fc.constant('policy-abort'))),
   message: words,
   rounds: fc.integer({ min: 0, max: 300 }),
   pages,
@@ -125,13 +129,26 @@ const outage = fc.record({
   ms: time,
   reason: words,
 });
+const host = fc.record({
+  ...{ type: fc.constant('host' as const), at: time },
+  side: fc.constantFrom('source' as const, 'destination' as const),
+  ...{ name: words, cpus: fc.nat(), system: words, agent: words, hypervisor: maybe(words) },
+});
+const link = fc.record({
+  ...{ type: fc.constant('link' as const), at: time, lanes: fc.nat(), tls: fc.boolean() },
+  compression: fc.constantFrom('auto' as const, 'off' as const),
+  roundTripMs: maybe(time),
+});
 const note = fc.record({ type: fc.constant('note' as const), at: time, text: words });
 
 /** A ledger with every field in its type but without sense: records in any order, any figures. */
 export function randomLedger(): fc.Arbitrary<LedgerRecord[]> {
-  const others = fc.array(fc.oneof(consultation, round, suspension, change, note, outage, end), {
-    maxLength: 40,
-  });
+  const others = fc.array(
+    fc.oneof(consultation, round, suspension, change, note, outage, host, link, end),
+    {
+      maxLength: 40,
+    },
+  );
   return fc
     .tuple(start, others)
     .map(([first, rest]) => [first, ...rest] as unknown as LedgerRecord[]);

@@ -11,7 +11,7 @@ const double = fc.double({ noNaN: true, noDefaultInfinity: true }).map((value) =
 const string = fc.string({ unit: 'grapheme', maxLength: 20 });
 const bytes = fc.uint8Array({ maxLength: 40 });
 const bool = fc.boolean();
-const limits = fc.record({ channels: uint32, batchPayload: uint32, window: uint32 });
+const limits = fc.record({ lanes: uint32, batchPayload: uint32, window: uint32 });
 const epoch = uint64;
 
 /** Any message of each kind that the wire can carry. */
@@ -41,17 +41,20 @@ export const MESSAGES: { [K in KindName]: fc.Arbitrary<Messages[K]> } = {
     verifyRate: double,
     journalMs: double,
     placement: string,
+    epoch,
   }),
   RoundBegin: fc.record({ round: uint32, stopAndCopy: bool, dirtyPages: uint32 }),
   DirtyList: fc.record({ round: uint32, firstPfn: uint32, gapRun: fc.array(uint32) }),
   RoundEnd: fc.record({ round: uint32, cutShort: bool }),
   Verdict: fc.record({ iteration: uint32, action: string, reason: string }),
-  Suspend: fc.record({ limitMs: uint32 }),
-  DeviceState: fc.record({ offset: uint32, total: uint32, hash: fixed64 }),
-  Digest: fc.record({ channel: fc.array(fixed64) }),
+  Suspend: fc.record({ limitMs: uint32, runState: string }),
+  DeviceState: fc.record({ bytes: uint32, lane: fc.array(fixed64) }),
+  StatePart: fc.record({ offset: uint32, hash: fixed64 }),
+  Digest: fc.record({ lane: fc.array(fixed64) }),
   Prepared: fc.record({ epoch, verifyMs: double, loadMs: double }),
-  Commit: fc.record({ epoch }),
-  Running: fc.record({ epoch, resumeMs: double }),
+  Commit: fc.record({ epoch, seal: bytes }),
+  Withdraw: fc.record({ epoch }),
+  Running: fc.record({ epoch, resumeMs: double, runState: string }),
   Refused: fc.record({ epoch, code: string, text: string }),
   Released: fc.record({ epoch }),
   Closed: fc.record({ epoch, guestSuspensionMs: double, clock: string }),
@@ -64,8 +67,8 @@ export const MESSAGES: { [K in KindName]: fc.Arbitrary<Messages[K]> } = {
   Recovered: fc.record({ epoch, state: string }),
   RoundTaken: fc.record({ round: uint32 }),
   Aborted: fc.record({ epoch, code: string, text: string }),
-  ChannelOpen: fc.record({ migration: string, channel: uint32, secret: bytes }),
-  ChannelReady: fc.record({ channel: uint32, received: uint64 }),
+  LaneOpen: fc.record({ migration: string, lane: uint32, secret: bytes }),
+  LaneReady: fc.record({ lane: uint32, received: uint64 }),
   PageBatch: fc.record({
     round: uint32,
     chunk: uint32,
@@ -77,7 +80,33 @@ export const MESSAGES: { [K in KindName]: fc.Arbitrary<Messages[K]> } = {
     rawLength: uint32,
     deltaLength: uint32,
   }),
-  Ack: fc.constant({}),
+  Check: fc.record({
+    id: string,
+    guest: string,
+    hypervisor: string,
+    machine: string,
+    memory: uint64,
+    lanes: uint32,
+    verify: bool,
+    domain: string,
+  }),
+  CheckAnswer: fc.record({
+    findings: fc.array(fc.record({ about: string, verdict: string, code: string, text: string })),
+    verifyRate: double,
+    journalMs: double,
+    dataPorts: fc.array(uint32),
+    secret: bytes,
+  }),
+  HostFacts: fc.record({
+    name: string,
+    cpus: uint32,
+    system: string,
+    agent: string,
+    cpuMs: double,
+    hypervisor: string,
+  }),
+  Ballast: fc.constant({}),
+  Ack: fc.record({ busy: uint32 }),
 };
 
 /** Header, body and payload of one frame. */

@@ -56,15 +56,18 @@ describe('codec', () => {
 
   it('hands out nothing that refers to the frame', () => {
     const body = Buffer.from(
-      encodeBody('ChannelOpen', { migration: 'm', channel: 1, secret: hex('0a0b') }),
+      encodeBody('LaneOpen', { migration: 'm', lane: 1, secret: hex('0a0b') }),
     );
-    const { secret } = decodeBody('ChannelOpen', body);
+    const { secret } = decodeBody('LaneOpen', body);
     body.fill(0);
     expect(secret).toEqual(new Uint8Array([10, 11]));
   });
 
   it('drops fields of a later version', () => {
-    expect(decodeBody('Commit', hex('0807 7a03616263 f80701'))).toEqual({ epoch: 7 });
+    expect(decodeBody('Commit', hex('0807 7a03616263 f80701'))).toEqual({
+      epoch: 7,
+      seal: new Uint8Array(0),
+    });
   });
 
   it.each<[KindName, string, unknown, RegExp]>([
@@ -74,23 +77,18 @@ describe('codec', () => {
     ['Commit', 'epoch', undefined, /epoch .*undefined/],
     ['Suspend', 'limitMs', 2 ** 32, /Suspend message: limitMs is not an unsigned 32-bit integer/],
     ['Suspend', 'limitMs', 0.5, /limitMs/],
-    ['DeviceState', 'hash', 1, /hash is not a 64-bit bigint: 1/],
-    ['DeviceState', 'hash', 2n ** 64n, /hash/],
-    ['DeviceState', 'hash', -1n, /hash/],
-    ['Digest', 'channel', [1n, 2], /channel is not a 64-bit bigint: 2/],
-    ['Digest', 'channel', 1n, /channel is not an array/],
+    ['StatePart', 'hash', 1, /hash is not a 64-bit bigint: 1/],
+    ['StatePart', 'hash', 2n ** 64n, /hash/],
+    ['StatePart', 'hash', -1n, /hash/],
+    ['Digest', 'lane', [1n, 2], /lane is not a 64-bit bigint: 2/],
+    ['Digest', 'lane', 1n, /lane is not an array/],
     ['RoundEnd', 'cutShort', 1, /cutShort is not a boolean/],
     ['Running', 'resumeMs', Number.NaN, /resumeMs is not a finite number/],
     ['Abort', 'text', '\ud800', /text is not a well-formed string/],
     ['Abort', 'text', null, /text .*null/],
-    ['ChannelOpen', 'secret', 'secret', /secret is not a Uint8Array/],
+    ['LaneOpen', 'secret', 'secret', /secret is not a Uint8Array/],
     ['Hello', 'limits', undefined, /limits is not a message/],
-    [
-      'Hello',
-      'limits',
-      { channels: 1, batchPayload: 'x', window: 1 },
-      /limits batchPayload is not/,
-    ],
+    ['Hello', 'limits', { lanes: 1, batchPayload: 'x', window: 1 }, /limits batchPayload is not/],
     ['PageBatch', 'offsetDelta', [1, -1], /offsetDelta/],
   ])('does not encode %s with %s = %s', (kind, field, value, text) => {
     const [message] = fc.sample(MESSAGES[kind] as fc.Arbitrary<object>, { numRuns: 1, seed: 1 });
@@ -141,7 +139,7 @@ describe('messages.ts', () => {
   const typescript = source('lib/wire/messages.ts') + source('lib/memory/guest-layout.ts');
 
   it('says what godwit.proto says, field for field', () => {
-    const declared = new Map<string, string[]>([['Ack', []]]);
+    const declared = new Map<string, string[]>([['Ballast', []]]);
     for (const [, name, body] of typescript.matchAll(/^export interface (\w+) \{\n([^}]*)\}/gm))
       declared.set(
         name!,

@@ -2,7 +2,7 @@ import { crc32 } from 'node:zlib';
 import { describe, expect, it } from 'vitest';
 import { decodeBody, encodeBody } from '../../lib/wire/codec.ts';
 import { FrameDecoder } from '../../lib/wire/decoder.ts';
-import type { Connection, Side } from '../../lib/wire/kinds.ts';
+import type { ConnectionKind, Side } from '../../lib/wire/kinds.ts';
 import { frameOf } from './arbitraries.ts';
 import { readFrames } from './naive-reader.ts';
 
@@ -27,7 +27,7 @@ interface Got {
 }
 
 /** A decoder that keeps copies of what it yields. */
-function collecting(from: Side = 'sender', connection: Connection = 'control') {
+function collecting(from: Side = 'sender', connection: ConnectionKind = 'control') {
   const got: Got[] = [];
   const decoder = new FrameDecoder(from, connection, (frame) => {
     got.push({ ...frame, body: Buffer.from(frame.body), payload: Buffer.from(frame.payload) });
@@ -39,21 +39,17 @@ function pushIn(pieces: number, stream: Buffer, decoder: FrameDecoder) {
   for (let at = 0; at < stream.length; at += pieces) decoder.push(stream.subarray(at, at + pieces));
 }
 
-/** A control stream with every shape of frame: no body, payload, unknown, optional. */
-function controlStream(): Buffer {
+/** The stream of a lane with every shape of frame: no body, payload, unknown, optional. */
+function laneStream(): Buffer {
   const unknown = Buffer.from(frameOf('Verdict', 2, Buffer.alloc(300, 7)));
   unknown[5] = 200;
+  const part = encodeBody('StatePart', { offset: 2 ** 18, hash: 1n });
   return Buffer.concat([
-    frameOf('Suspend', 0),
-    frameOf(
-      'DeviceState',
-      1,
-      encodeBody('DeviceState', { offset: 0, total: 9, hash: 1n }),
-      hex('0102030405060708ff'),
-    ),
+    frameOf('Ballast', 0),
+    frameOf('StatePart', 1, part, hex('0102030405060708ff')),
     withCrc(unknown),
-    frameOf('Commit', 3, encodeBody('Commit', { epoch: 2 ** 50 })),
-    frameOf('DeviceState', 4, hex(''), hex('77')),
+    frameOf('StatePart', 3, part),
+    frameOf('StatePart', 4, hex(''), hex('77')),
   ]);
 }
 
@@ -68,7 +64,7 @@ describe('FrameDecoder', () => {
   });
 
   it('yields the same frames wherever the stream is cut', () => {
-    const stream = controlStream();
+    const stream = laneStream();
     const expected = readFrames(stream)
       .filter(({ kind }) => kind !== 200)
       .map(({ sequence, body, payload }) => ({
@@ -78,26 +74,47 @@ describe('FrameDecoder', () => {
       }));
     expect(expected).toHaveLength(4);
     for (let cut = 0; cut <= stream.length; cut++) {
-      const { decoder, got } = collecting();
+      const { decoder, got } = collecting('sender', 'data');
       decoder.push(stream.subarray(0, cut));
       decoder.push(stream.subarray(cut));
       expect(got).toMatchObject(expected);
       expect(decoder.midFrame).toBe(false);
     }
     for (const pieces of [1, 2, 3, 31, 32, 33]) {
-      const { decoder, got } = collecting();
+      const { decoder, got } = collecting('sender', 'data');
       pushIn(pieces, stream, decoder);
       expect(got).toMatchObject(expected);
     }
   });
 
   it('takes no more memory than its frames need', () => {
-    const { decoder } = collecting();
-    decoder.push(frameOf('Suspend', 0));
+    const { decoder } = collecting('sender', 'data');
+    decoder.push(frameOf('Ballast', 0));
     expect(decoder.memoryBytes).toBe(32);
-    pushIn(1, frameOf('Commit', 1, hex('0807')), decoder);
-    pushIn(1, frameOf('DeviceState', 2, hex(''), hex('010203')), decoder);
+    pushIn(1, frameOf('StatePart', 1, hex('0807')), decoder);
+    pushIn(1, frameOf('StatePart', 2, hex(''), hex('010203')), decoder);
     expect(decoder.memoryBytes).toBeLessThanOrEqual(32 + 2 * 8);
+  });
+
+  it('takes a payload that was read to its place as it takes any other', () => {
+    const stream = laneStream();
+    const expected = collecting('sender', 'data');
+    expected.decoder.push(stream);
+    for (const pieces of [1, 2, 5, 31, 33, 1000]) {
+      const { decoder, got } = collecting('sender', 'data');
+      let placed = 0;
+      for (let at = 0; at < stream.length; ) {
+        const { place } = decoder;
+        const input = (place ?? Buffer.alloc(pieces)).subarray(0, pieces);
+        const length = stream.copy(input, 0, at, at + input.length);
+        decoder.push(input.subarray(0, length));
+        if (place) placed += length;
+        at += length;
+      }
+      expect(got).toEqual(expected.got);
+      if (pieces === 1) expect(placed).toBe(9 + 1);
+      if (pieces === 1000) expect(placed).toBe(0);
+    }
   });
 
   it('knows when a stream ends inside a frame', () => {
@@ -179,11 +196,11 @@ describe('FrameDecoder refuses', () => {
 describe('FrameDecoder and acknowledgements', () => {
   it('takes rising ones, which use up no number of their own', () => {
     const { decoder, got } = collecting('receiver', 'data');
-    const ready = frameOf('ChannelReady', 0);
+    const ready = frameOf('LaneReady', 0);
     const abort = frameOf('Abort', 0);
     decoder.push(Buffer.concat([ready, frameOf('Ack', 1), frameOf('Ack', 5), abort]));
     expect(got.map(({ kind, sequence }) => `${kind} ${sequence}`)).toEqual([
-      'ChannelReady 0',
+      'LaneReady 0',
       'Ack 1',
       'Ack 5',
       'Abort 0',

@@ -43,9 +43,9 @@ describe('frame header', () => {
 
   it('agrees with the naive reader, also on a sequence above 32 bits', () => {
     const sequence = 2 ** 40 + 7;
-    const head = frameHead(kindOf('DeviceState'), sequence, hex('08ac02'), 5);
+    const head = frameHead(kindOf('StatePart'), sequence, hex('08ac02'), 5);
     const [frame] = readFrames(Buffer.concat([head, hex('0102030405')]));
-    expect(frame).toMatchObject({ kind: 10, flags: 0, sequence: BigInt(sequence) });
+    expect(frame).toMatchObject({ kind: 37, flags: 0, sequence: BigInt(sequence) });
     expect(Buffer.from(frame!.payload)).toEqual(hex('0102030405'));
     expect(readHeader(head)).toMatchObject({ sequence, bodyLength: 3, payloadLength: 5 });
   });
@@ -80,7 +80,7 @@ describe('frame header', () => {
   it('does not write what the limits forbid', () => {
     const tooLarge = expect.objectContaining({ code: 'frame-too-large' });
     expect(() => frameHead(kindOf('Ping'), 0, Buffer.alloc(65), 0)).toThrow(tooLarge);
-    expect(() => frameHead(kindOf('DeviceState'), 0, hex(''), 2 ** 20 + 1)).toThrow(tooLarge);
+    expect(() => frameHead(kindOf('StatePart'), 0, hex(''), 2 ** 18 + 1)).toThrow(tooLarge);
   });
 });
 

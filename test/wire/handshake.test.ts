@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { isGuestName } from '../../lib/guest/guest.ts';
+import { isGuestName } from '../../lib/guest-name.ts';
 import {
   checkAccept,
   checkGuestOffer,
@@ -14,7 +14,7 @@ import {
 const refused = (code: string, text: RegExp) =>
   expect.objectContaining({ code, message: expect.stringMatching(text) });
 
-const LIMITS = { channels: 8, batchPayload: 1_114_112, window: 16 };
+const LIMITS = { lanes: 8, batchPayload: 1_114_112, window: 16 };
 const terms = (change: Partial<Terms> = {}): Terms => ({
   ...ownTerms('godwit 0.1.0', ['zstd'], LIMITS),
   ...change,
@@ -23,8 +23,8 @@ const terms = (change: Partial<Terms> = {}): Terms => ({
 describe('negotiation', () => {
   it('offers what the terms say', () => {
     expect(helloMessage(terms())).toEqual({
-      minVersion: 1,
-      maxVersion: 1,
+      minVersion: 3,
+      maxVersion: 3,
       agent: 'godwit 0.1.0',
       features: ['zstd'],
       limits: LIMITS,
@@ -45,13 +45,13 @@ describe('negotiation', () => {
       maxVersion: 3,
       agent: 'receiver',
       features: ['other', 'zstd'],
-      limits: { channels: 4, batchPayload: 2 ** 21, window: 64 },
+      limits: { lanes: 4, batchPayload: 2 ** 21, window: 64 },
     });
     expect(chooseWelcome(hello, own)).toEqual({
       version: 3,
       agent: 'receiver',
       features: ['zstd'],
-      limits: { channels: 4, batchPayload: 1_114_112, window: 64 },
+      limits: { lanes: 4, batchPayload: 1_114_112, window: 64 },
     });
   });
 
@@ -66,7 +66,7 @@ describe('negotiation', () => {
 
   it.each([
     ['an upside-down range', { minVersion: 2, maxVersion: 1 }],
-    ['no channels', { limits: { ...LIMITS, channels: 0 } }],
+    ['no lanes', { limits: { ...LIMITS, lanes: 0 } }],
     ['no window', { limits: { ...LIMITS, window: 0 } }],
     ['batches smaller than a page', { limits: { ...LIMITS, batchPayload: 4095 } }],
   ])('refuses a Hello with %s', (_, change) => {
@@ -76,7 +76,7 @@ describe('negotiation', () => {
 
   it('always gives a Welcome that the sender accepts', () => {
     const limits = fc.record({
-      channels: fc.integer({ min: 1, max: 100 }),
+      lanes: fc.integer({ min: 1, max: 100 }),
       batchPayload: fc.integer({ min: 4096, max: 2 ** 21 }),
       window: fc.integer({ min: 1, max: 100 }),
     });
@@ -103,12 +103,12 @@ describe('checkWelcome', () => {
   it.each([
     [
       'version',
-      { version: 2 },
+      { version: 4 },
       'bad-version',
-      /chose protocol version 2; the sender speaks version 1/,
+      /chose protocol version 4; the sender speaks version 3/,
     ],
     ['feature', { features: ['zstd', 'lz4'] }, 'bad-message', /"lz4"/],
-    ['channels', { limits: { ...LIMITS, channels: 9 } }, 'bad-message', /channels 9 of 8/],
+    ['lanes', { limits: { ...LIMITS, lanes: 9 } }, 'bad-message', /lanes 9 of 8/],
     ['payload', { limits: { ...LIMITS, batchPayload: 2 ** 21 } }, 'bad-message', /batchPayload/],
     ['window', { limits: { ...LIMITS, window: 17 } }, 'bad-message', /window 17 of 16/],
     ['empty window', { limits: { ...LIMITS, window: 0 } }, 'bad-message', /Welcome limits/],
@@ -171,14 +171,15 @@ describe('checkAccept', () => {
     verifyRate: 1e9,
     journalMs: 1,
     placement: 'direct',
+    epoch: 1,
   };
 
-  it('takes a port for each channel and a secret', () => {
+  it('takes a port for each lane and a secret', () => {
     checkAccept(accept, 2);
   });
 
   it.each([
-    ['too few ports', { dataPorts: [7071] }, /1 data ports for 2 channels/],
+    ['too few ports', { dataPorts: [7071] }, /1 data ports for 2 lanes/],
     ['port 0', { dataPorts: [7071, 0] }, /data port 0/],
     ['port 65536', { dataPorts: [7071, 65536] }, /data port 65536/],
     ['a short secret', { secret: new Uint8Array(15) }, /15 bytes, not 16/],

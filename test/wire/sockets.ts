@@ -1,11 +1,11 @@
 import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
 import type { GodwitError } from '../../lib/errors.ts';
-import { Channel, type ChannelOptions, type Received } from '../../lib/wire/channel.ts';
+import { Connection, type ConnectionOptions, type Received } from '../../lib/wire/connection.ts';
 
-/** A channel with everything that it reported, in order; payloads are copies. */
+/** A connection with everything that it reported, in order; payloads are copies. */
 export interface Watched {
-  channel: Channel;
+  connection: Connection;
   received: Received[];
   /** One entry for each call of onClose. */
   closes: (GodwitError | undefined)[];
@@ -13,11 +13,11 @@ export interface Watched {
   closed: Promise<GodwitError | undefined>;
 }
 
-/** Options that record into a Watched, which lacks only its channel. */
-export function watching(options: Omit<ChannelOptions, 'onMessage' | 'onClose'>) {
+/** Options that record into a Watched, which lacks only its connection. */
+export function watching(options: Omit<ConnectionOptions, 'onMessage' | 'onClose'>) {
   const { promise: closed, resolve } = Promise.withResolvers<GodwitError | undefined>();
-  const watched: Omit<Watched, 'channel'> = { received: [], closes: [], closed };
-  const recording: ChannelOptions = {
+  const watched: Omit<Watched, 'connection'> = { received: [], closes: [], closed };
+  const recording: ConnectionOptions = {
     ...options,
     onMessage: (frame) => {
       watched.received.push({ ...frame, payload: Buffer.from(frame.payload) });
@@ -30,12 +30,12 @@ export function watching(options: Omit<ChannelOptions, 'onMessage' | 'onClose'>)
   return { watched, recording };
 }
 
-export function watchedChannel(
+export function watchedLane(
   socket: Socket,
-  options: Omit<ChannelOptions, 'onMessage' | 'onClose'>,
+  options: Omit<ConnectionOptions, 'onMessage' | 'onClose'>,
 ): Watched {
   const { watched, recording } = watching(options);
-  return { ...watched, channel: new Channel(socket, recording) };
+  return { ...watched, connection: new Connection(socket, recording) };
 }
 
 /** Two ends of a real connection over loopback, until `dispose` destroys both. */

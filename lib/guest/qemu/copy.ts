@@ -1,62 +1,66 @@
-import { rmSync } from 'node:fs';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { GodwitError } from '../../errors.ts';
+import { poll } from '../../poll.ts';
 import { formatDuration } from '../../units.ts';
+import { attach, removeFiles } from '../attach.ts';
+import { endProcess } from '../end-process.ts';
 import type { GuestCopy, GuestSuspension } from '../guest.ts';
-import type { GuestDefinition } from './definition.ts';
-import { endQemu } from './process.ts';
-import { isAlive, type ProcessIdentity, processBehind } from './process-identity.ts';
+import { type CopyPlace, type FoundPlace, handleOf, inThisBoot, placeOf } from '../handle.ts';
+import { CommandRefused } from '../line-client.ts';
+import type { RunState } from '../run-state.ts';
+import { HYPERVISOR } from './device-model.ts';
 import { QmpClient } from './qmp.ts';
+import { runStateOf } from './run-state.ts';
 
-/** QEMU changes its state before it answers; this is for one that is stopped from outside. */
-const STATE_LIMIT_MS = 10_000;
+/** A migration that was broken off is undone in milliseconds; a machine under load gets more. */
+const UNDO_LIMIT_MS = 10_000;
 const POLL_MS = 5;
 
 /** QEMU's own defaults for what it does after a migration by itself: five frames within 0.6 s. */
 const ANNOUNCEMENT = { initial: 50, max: 550, rounds: 5, step: 100 };
 
-/** What finds a copy again, and what must be gone after it. */
-export interface QemuRemains extends ProcessIdentity {
-  /** Path of its monitor. */
-  readonly qmp: string;
-  /** The file in which its memory arrives; a source has none. */
-  readonly staging?: string;
-  /** The RAM files to be removed with it. */
-  readonly ram: readonly string[];
-}
-
 /** A QEMU guest by its monitor and its process; both sides of a migration build on it. */
 export class QemuCopy implements GuestCopy {
   protected readonly qmp: QmpClient;
-  readonly #remains: QemuRemains;
+  readonly #place: FoundPlace;
   #closed = false;
 
-  constructor(qmp: QmpClient, remains: QemuRemains) {
+  constructor(qmp: QmpClient, place: FoundPlace) {
     this.qmp = qmp;
-    this.#remains = remains;
+    this.#place = place;
   }
 
   /** The QEMU process: another one for a guest of the same name is another copy. */
   get handle(): string {
-    const { qmp, pid, startTime, staging, ram } = this.#remains;
-    return JSON.stringify({ kind: 'qemu', qmp, pid, startTime, staging, ram });
+    return handleOf(this.#place);
   }
 
-  async suspend(onStop?: () => void): Promise<void> {
-    onStop?.();
+  get hypervisorVersion(): string {
+    return `QEMU ${this.qmp.version}`;
+  }
+
+  async state(): Promise<RunState> {
+    return runStateOf(await this.#status());
+  }
+
+  async suspend(onStop?: (agoMs: number) => void): Promise<RunState> {
+    onStop?.(0);
     await this.qmp.execute('stop');
+    return this.state();
   }
 
   /** A QEMU that has loaded a guest and was started with -S does nothing by itself. */
-  async seal(): Promise<void> {}
+  async seal(): Promise<Uint8Array> {
+    return new Uint8Array(0);
+  }
 
-  async resume(): Promise<void> {
+  /** A guest that was paused before it was to be moved is left so. */
+  async resume(): Promise<RunState> {
+    const state = await this.settled();
     // QEMU would take the command as leave to run whatever arrives.
-    if ((await this.status()) === 'inmigrate')
-      throw new GodwitError('hypervisor-failed', 'QEMU cannot run the guest: it has not arrived');
-    await this.qmp.execute('cont');
-    await this.#running();
-    await this.qmp.execute('announce-self', ANNOUNCEMENT).catch(() => {}); // the guest runs
+    if (state === 'incoming')
+      throw new GodwitError('not-started', 'QEMU cannot run the guest: it has not arrived');
+    const isOurs = state === 'migrated' || state === 'paused';
+    return isOurs && !this.#place.paused ? this.run(state) : state;
   }
 
   /** The guest has no heartbeat that is known here. */
@@ -65,9 +69,10 @@ export class QemuCopy implements GuestCopy {
   }
 
   async destroy(): Promise<void> {
-    await endQemu(this.#remains, this.#closed ? undefined : this.qmp);
+    const quit = () => void this.qmp.executeLast('quit').catch(() => {});
+    await endProcess(this.#place.process, this.#closed ? undefined : quit);
     this.close();
-    removeFiles(this.#remains);
+    removeFiles(this.#place);
   }
 
   onDeath(listener: (error: Error) => void): void {
@@ -79,67 +84,71 @@ export class QemuCopy implements GuestCopy {
     this.qmp.close();
   }
 
-  /** QEMU's RunState, such as `running`, `paused`, `inmigrate`. */
-  protected async status(): Promise<string> {
+  /** Its state once it is not in the middle of a migration: that ends by itself when its agent is gone. */
+  protected async settled(): Promise<RunState> {
+    const status = await poll(UNDO_LIMIT_MS, POLL_MS, async () => {
+      const word = await this.#status();
+      return word === 'finish-migrate' ? undefined : word;
+    });
+    if (status !== undefined) return runStateOf(status);
+    const why = `QEMU has not undone its migration within ${formatDuration(UNDO_LIMIT_MS)}`;
+    throw new GodwitError('hypervisor-failed', why);
+  }
+
+  /** QEMU's own word, as in `running`, `inmigrate`. */
+  async #status(): Promise<string> {
     return (await this.qmp.execute<{ status: string }>('query-status')).status;
   }
 
-  async #running(): Promise<void> {
-    for (const deadline = Date.now() + STATE_LIMIT_MS; ; await sleep(POLL_MS)) {
-      const status = await this.status();
-      if (status === 'running') return;
-      if (Date.now() < deadline) continue;
-      const why = `QEMU was told to run the guest and is ${status} after ${formatDuration(STATE_LIMIT_MS)}`;
-      throw new GodwitError('hypervisor-failed', why);
+  /** QEMU says RESUME before it answers; what stops the guest a moment later has let it run. */
+  protected async run(before: RunState): Promise<RunState> {
+    let hasRun = false;
+    const stopListening = this.qmp.on('RESUME', () => {
+      hasRun = true;
+    });
+    try {
+      await this.qmp.execute('cont');
+    } catch (error) {
+      const refused = error instanceof CommandRefused && !hasRun;
+      if (!refused || (await this.state()) !== before || hasRun) throw error;
+      throw new GodwitError('not-started', error.message, { cause: error });
+    } finally {
+      stopListening();
     }
+    const state = await this.state().catch(() => 'running' as const); // as it was when QEMU answered
+    // Nobody waits for it: the guest runs.
+    if (state === 'running') this.qmp.execute('announce-self', ANNOUNCEMENT).catch(() => {});
+    return state;
   }
 }
 
-/**
- * The copy with this handle; undefined when it is gone, and then nothing is left of it.
- * @throws GodwitError hypervisor-failed when its monitor does not answer, journal-invalid for what
- *   is no handle
- */
-export async function attachQemu(handle: string): Promise<QemuCopy | undefined> {
-  const remains = parseHandle(handle);
+/** @throws as `attach` */
+export async function attachQemu(handle: string): Promise<GuestCopy | 'gone'> {
+  const marks = ({ socket }: CopyPlace) => [socket];
+  return attach(placeOf(HYPERVISOR, handle), { connect, waiting, marks, clear: removeFiles });
+}
+
+async function connect(place: FoundPlace): Promise<GuestCopy> {
+  const qmp = await QmpClient.connect(place.socket);
   try {
-    if (isAlive(remains)) return new QemuCopy(await QmpClient.connect(remains.qmp), remains);
+    if ((await qmp.process()).pid === place.process.pid) return new QemuCopy(qmp, place);
+    throw new GodwitError('not-seen', `another QEMU serves ${place.socket}`);
   } catch (error) {
-    if (isAlive(remains)) throw error;
+    qmp.close();
+    throw error;
   }
-  // Another QEMU that has come since may have its memory in files of the same name.
-  const ram = processBehind(remains.qmp) === undefined ? remains.ram : [];
-  removeFiles({ ...remains, ram });
-  return undefined;
 }
 
-/**
- * A copy that an agent was making room for when it died, before it had a handle: only a QEMU of this
- * definition that still waits for a guest can be it.
- */
-export async function attachArriving(definition: GuestDefinition): Promise<QemuCopy | undefined> {
-  const { qmp: path, ram } = definition;
-  const process = processBehind(path);
-  if (process === undefined) return undefined;
-  const qmp = await QmpClient.connect(path);
-  const { status } = await qmp.execute<{ status: string }>('query-status');
-  if (status === 'inmigrate')
-    return new QemuCopy(qmp, { ...process, qmp: path, ram: ram.map(({ file }) => file) });
-  qmp.close();
-  return undefined;
-}
-
-function removeFiles({ staging, ram }: QemuRemains): void {
-  const files = staging === undefined ? ram : [staging, ...ram];
-  for (const file of files) rmSync(file, { force: true });
-}
-
-function parseHandle(handle: string): QemuRemains {
+async function waiting(place: CopyPlace): Promise<GuestCopy | undefined> {
+  const qmp = await QmpClient.connect(place.socket);
   try {
-    const parsed: { kind: string } & QemuRemains = JSON.parse(handle);
-    if (parsed.kind === 'qemu') return parsed;
-  } catch {
-    // said below
+    const process = inThisBoot(await qmp.process());
+    const copy = new QemuCopy(qmp, { ...place, process });
+    if ((await copy.state()) === 'incoming') return copy;
+    qmp.close();
+    return undefined;
+  } catch (error) {
+    qmp.close();
+    throw error;
   }
-  throw new GodwitError('journal-invalid', `the journal has no handle of a QEMU guest: ${handle}`);
 }

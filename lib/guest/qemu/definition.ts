@@ -1,8 +1,10 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { GodwitError } from '../../errors.ts';
+import { GUEST_NAME_RULE, isGuestName } from '../../guest-name.ts';
 import { parseDuration, parseSize } from '../../units.ts';
-import { GUEST_NAME_RULE, isGuestName, type Moment } from '../guest.ts';
+import type { Moment } from '../guest.ts';
+import type { Hook } from '../hooks.ts';
 import { Field, type Refuse } from './definition-fields.ts';
 import { type RamEntry, readRam } from './definition-ram.ts';
 import { readTrusted, requireTrusted } from './trusted-file.ts';
@@ -18,11 +20,6 @@ export interface RamFile {
   readonly block: string;
   /** Absolute, its directories resolved. */
   readonly file: string;
-}
-
-export interface Hook {
-  readonly command: readonly string[];
-  readonly limitMs: number;
 }
 
 const MOMENTS = ['preSuspend', 'postResume', 'postRelease'] as const satisfies Moment[];

@@ -1,15 +1,21 @@
 import { rmSync } from 'node:fs';
-import { setTimeout as sleep } from 'node:timers/promises';
+import type { Crew } from '../../crew/crew.ts';
 import { type ErrorCode, GodwitError } from '../../errors.ts';
 import type { RegionFile } from '../../memory/guest-layout.ts';
 import type { PageSet } from '../../memory/page-set.ts';
+import type { StateSpool } from '../../memory/state-spool.ts';
+import { poll } from '../../poll.ts';
 import type { DestinationGuest, GuestDescription } from '../guest.ts';
+import { type CopyPlace, handleOf, inThisBoot } from '../handle.ts';
+import { isAlive } from '../process-identity.ts';
+import { RUN_STATE_WORDS } from '../run-state.ts';
 import { QemuCopy } from './copy.ts';
+import { requireCpu } from './cpu-features.ts';
 import type { GuestDefinition } from './definition.ts';
-import { checkDescription, type DeviceModel, decodeState } from './device-model.ts';
-import { Egress } from './egress.ts';
+import { checkDescription, type DeviceModel, HYPERVISOR } from './device-model.ts';
+import { openEgress, type QemuEgress } from './egress.ts';
 import { checkRamFiles, type Placement, placementOf } from './placement.ts';
-import { isAlive } from './process-identity.ts';
+import { requireUnserved } from './process.ts';
 import { StagingFile } from './staging.ts';
 import { setCapabilities, type WaitingQemu, waitingQemu } from './waiting.ts';
 
@@ -22,6 +28,8 @@ const LOADED_LIMIT_MS = 10_000;
 const POLL_MS = 5;
 
 export interface QemuDestinationOptions {
+  /** Who carries the stream to QEMU. */
+  readonly crew: Crew;
   readonly definition: GuestDefinition;
   /** As the source gave it; it may come from a peer and is checked. */
   readonly description: GuestDescription;
@@ -29,6 +37,8 @@ export interface QemuDestinationOptions {
   readonly stagingDir: string;
   /** QEMU's output is appended to it. */
   readonly logFile: string;
+  /** Told its handle, as `Hypervisor.arrive`. */
+  readonly known: (handle: string) => Promise<void>;
 }
 
 /**
@@ -40,15 +50,23 @@ export interface QemuDestinationOptions {
 export async function startQemuDestination(
   options: QemuDestinationOptions,
 ): Promise<DestinationGuest> {
-  const { definition, description, stagingDir, logFile } = options;
+  const { crew, definition, description, stagingDir, logFile, known } = options;
   const model = checkDescription(description);
   const placement = placementOf(definition, description.regions);
   const socket = streamSocket(definition);
   const staging = new StagingFile(stagingDir, definition.name, placement.staged);
+  // Before anybody knows of a copy here: whoever runs at that place is none.
+  if (definition.command !== undefined) await requireUnserved(definition);
+  const place = placeOfArrival(definition, staging);
+  await known(handleOf(place));
   try {
+    staging.make();
     const ramSizes = new Map(model.blocks.map(({ name, length }) => [name, length]));
     const qemu = await waitingQemu(definition, ramSizes, logFile);
-    return await occupy({ definition, model, placement, socket, staging, qemu });
+    return await occupy(
+      { crew, definition, model, placement, socket, staging, place, qemu },
+      known,
+    );
   } catch (error) {
     staging.remove();
     throw error;
@@ -57,22 +75,34 @@ export async function startQemuDestination(
 
 /** What a destination is made of. */
 interface Parts {
+  readonly crew: Crew;
   readonly definition: GuestDefinition;
   readonly model: DeviceModel;
   readonly placement: Placement;
   /** Where QEMU waits for its migration stream. */
   readonly socket: string;
   readonly staging: StagingFile;
+  readonly place: CopyPlace;
   readonly qemu: WaitingQemu;
 }
 
-async function occupy(parts: Parts): Promise<DestinationGuest> {
-  const { definition, placement, qemu } = parts;
+function placeOfArrival({ name, qmp, ram }: GuestDefinition, staging: StagingFile): CopyPlace {
+  const files = ram.map(({ file }) => file);
+  return { kind: HYPERVISOR, guest: name, socket: qmp, ram: files, staging: staging.path };
+}
+
+async function occupy(
+  parts: Parts,
+  known: QemuDestinationOptions['known'],
+): Promise<DestinationGuest> {
+  const { definition, model, placement, qemu } = parts;
   const guest = new QemuDestination(parts);
   let isOurs = !qemu.attached;
   try {
     await checkRamFiles(definition, placement, qemu);
+    await requireCpu(model.cpu, qemu.qmp, definition);
     isOurs = true; // from here on it is of no use to anyone else
+    await known(guest.handle);
     await guest.open();
     return guest;
   } catch (error) {
@@ -86,22 +116,21 @@ async function occupy(parts: Parts): Promise<DestinationGuest> {
 class QemuDestination extends QemuCopy implements DestinationGuest {
   readonly memory: readonly RegionFile[];
   readonly #parts: Parts;
-  readonly #egress: Egress;
+  readonly #egress: QemuEgress;
   /** What QEMU has printed while it started: warnings. */
   readonly #firstWords: string;
   readonly #death = Promise.withResolvers<GodwitError>();
 
   constructor(parts: Parts) {
-    const { definition, model, placement, socket, staging, qemu } = parts;
-    const ram = definition.ram.map(({ file }) => file);
-    const { pid, startTime } = qemu;
-    super(qemu.qmp, { qmp: definition.qmp, pid, startTime, staging: staging.path, ram });
+    const { crew, model, placement, socket, staging, place, qemu } = parts;
+    super(qemu.qmp, { ...place, process: inThisBoot(qemu) });
     this.#parts = parts;
     this.#firstWords = qemu.lastWords();
     this.memory = [...placement.direct, ...staging.memory];
     const { prologue, sectionId } = model;
     const died = async (error: GodwitError) => this.#death.resolve(await this.#explained(error));
-    this.#egress = new Egress({ socket, prologue, sectionId, staged: staging.memory }, died);
+    const stream = { socket, prologue, sectionId, staged: staging.memory };
+    this.#egress = openEgress(crew, stream, died);
     super.onDeath((error) => died(error as GodwitError));
   }
 
@@ -127,10 +156,9 @@ class QemuDestination extends QemuCopy implements DestinationGuest {
     );
   }
 
-  async loadDeviceState(state: Uint8Array): Promise<void> {
-    const parts = decodeState(state);
+  async loadDeviceState(state: StateSpool): Promise<void> {
     await this.#must("does not take the guest's device state", 'device-state-invalid', async () => {
-      const error = await this.#egress.finish(parts);
+      const error = await this.#egress.finish(state.share);
       if (error !== 0) throw new GodwitError('hypervisor-failed', `its answer is error ${error}`);
       await this.#loaded();
     });
@@ -154,18 +182,17 @@ class QemuDestination extends QemuCopy implements DestinationGuest {
 
   /** QEMU has everything and waits for the word to run. */
   async #loaded(): Promise<void> {
-    for (const deadline = Date.now() + LOADED_LIMIT_MS; ; await sleep(POLL_MS)) {
-      const { status } = await this.qmp.execute<{ status: string }>('query-migrate');
-      if (status === 'completed') break;
-      if (status === 'failed' || Date.now() > deadline)
-        throw new GodwitError('hypervisor-failed', `its migration is ${status}`);
-    }
-    const status = await this.status();
-    if (status === 'running' || status === 'inmigrate')
-      throw new GodwitError(
-        'hypervisor-failed',
-        `it is ${status} instead of waiting to be resumed`,
-      );
+    let migration = '';
+    await poll(LOADED_LIMIT_MS, POLL_MS, async () => {
+      migration = (await this.qmp.execute<{ status: string }>('query-migrate')).status;
+      return ['completed', 'failed'].includes(migration) || undefined;
+    });
+    if (migration !== 'completed')
+      throw new GodwitError('hypervisor-failed', `its migration is ${migration}`);
+    const state = await this.state();
+    if (state !== 'running' && state !== 'incoming') return;
+    const why = `the guest ${RUN_STATE_WORDS[state]} instead of waiting to be resumed`;
+    throw new GodwitError('hypervisor-failed', why);
   }
 
   async #must<T>(what: string, code: ErrorCode, step: () => Promise<T>): Promise<T> {
@@ -183,9 +210,8 @@ class QemuDestination extends QemuCopy implements DestinationGuest {
     code: ErrorCode = 'guest-died',
   ): Promise<GodwitError> {
     const { definition, qemu } = this.#parts;
-    if (error.code === 'cancelled') return error;
-    for (const deadline = Date.now() + EXIT_LIMIT_MS; isAlive(qemu); await sleep(POLL_MS))
-      if (Date.now() > deadline) break;
+    if (error.code === 'cancelled' || error.code === 'device-state-invalid') return error;
+    await poll(EXIT_LIMIT_MS, POLL_MS, () => !isAlive(qemu) || undefined);
     const words = qemu.lastWords();
     const text = (why: string) => `QEMU of guest ${definition.name} ${what}: ${why}`;
     if (words !== this.#firstWords) return new GodwitError(code, text(words), { cause: error });
@@ -194,8 +220,8 @@ class QemuDestination extends QemuCopy implements DestinationGuest {
   }
 }
 
-/** Beside the monitor, where QEMU can make sockets. */
-function streamSocket({ file, qmp }: GuestDefinition): string {
+/** Beside the monitor, where QEMU can make sockets. @throws GodwitError definition-invalid */
+export function streamSocket({ file, qmp }: GuestDefinition): string {
   const socket = `${qmp}.in`;
   if (Buffer.byteLength(socket) <= MAX_SOCKET_PATH) return socket;
   const text = `${file}: "qmp" is too long: QEMU's migration stream comes to ${socket}, and a Unix socket's path has at most ${MAX_SOCKET_PATH} bytes`;

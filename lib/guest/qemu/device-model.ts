@@ -1,8 +1,8 @@
 import { GodwitError } from '../../errors.ts';
 import { CHUNK_PAGES, GuestLayout, PAGE_SIZE, type Region } from '../../memory/guest-layout.ts';
+import { COMMAND, ELEMENT, type RamBlock } from '../../stream/qemu/format.ts';
+import { StreamParser } from '../../stream/qemu/parser.ts';
 import type { GuestDescription } from '../guest.ts';
-import { COMMAND, ELEMENT, type RamBlock } from './stream/format.ts';
-import { StreamParser } from './stream/parser.ts';
 
 export const HYPERVISOR = 'qemu';
 
@@ -10,6 +10,8 @@ export const HYPERVISOR = 'qemu';
 export interface DeviceModel {
   /** The machine type, such as pc-q35-7.2. */
   readonly machine: string;
+  /** What its first processor has, as `cpuFeatures` has it; empty where it was not told. */
+  readonly cpu: string;
   /** The source's stream from "QEVM" through START of the RAM, verbatim. */
   readonly prologue: Buffer;
   /** Number of the RAM's section. */
@@ -17,23 +19,24 @@ export interface DeviceModel {
   readonly blocks: readonly RamBlock[];
 }
 
-/** The device model of a description, as text: the stream's version, the machine, the prologue. */
+/** The device model of a description, as text. */
 export function deviceModelOf({
   machine,
+  cpu = '',
   prologue,
-}: {
-  machine: string;
-  prologue: Buffer;
-}): string {
-  return `qemu-stream-3,machine=${machine},prologue=${prologue.toString('base64')}`;
+}: Pick<DeviceModel, 'machine' | 'prologue'> & Partial<DeviceModel>): string {
+  const parts = [`machine=${machine}`, ...(cpu === '' ? [] : [`cpu=${cpu}`])];
+  return `qemu-stream-3,${parts.join(',')},prologue=${prologue.toString('base64')}`;
 }
+
+const TEXT = /^qemu-stream-3,machine=([^,]+)(?:,cpu=([^,]+))?,prologue=(.+)$/;
 
 /**
  * Reads what `deviceModelOf` made; it may come from a peer.
  * @throws GodwitError bad-message
  */
 export function readDeviceModel(text: string): DeviceModel {
-  const [, machine, base64] = /^qemu-stream-3,machine=([^,]+),prologue=(.+)$/.exec(text) ?? [];
+  const [, machine, cpu = '', base64] = TEXT.exec(text) ?? [];
   const prologue = Buffer.from(base64 ?? '', 'base64');
   if (machine === undefined || prologue.toString('base64') !== base64)
     throw refusal('its device model is not one of a QEMU stream');
@@ -43,7 +46,8 @@ export function readDeviceModel(text: string): DeviceModel {
   if (parser.machine !== machine)
     throw refusal(`its prologue is that of machine ${parser.machine}, not ${machine}`);
   if (!opensReturnPath) throw refusal('its prologue opens no return path');
-  return { machine, prologue, sectionId: parser.ramSection!.id, blocks };
+  const sectionId = parser.ramSection!.id;
+  return { machine, cpu, prologue, sectionId, blocks };
 }
 
 /**
@@ -77,36 +81,34 @@ export function regionsOf(blocks: readonly RamBlock[]): Region[] {
   return regions;
 }
 
-/** What the source sent after its last page. */
-export interface QemuState {
-  /** What stood before END of the RAM: SWITCHOVER_START, or nothing. */
-  readonly beforeEnd: Buffer;
-  /** Device state, EOF and description. */
-  readonly tail: Buffer;
-}
-
 const SWITCHOVER = Buffer.from([ELEMENT.COMMAND, 0, COMMAND.SWITCHOVER_START, 0, 0]);
+const LENGTH_BYTES = 4;
+/** So many bytes of a device state, or all there are, show its head and that something follows it. */
+export const STATE_HEAD_BYTES = LENGTH_BYTES + SWITCHOVER.length + 1;
 
-/** As the device state of the migration: u32 length of `beforeEnd` (big-endian), `beforeEnd`, `tail`. */
-export function encodeState({ beforeEnd, tail }: QemuState): Buffer {
-  const length = Buffer.alloc(4);
+/**
+ * How a device state begins: u32 length of `beforeEnd` (big-endian) and `beforeEnd`, which is what stood
+ * before END of the RAM: SWITCHOVER_START, or nothing. Device state, EOF and description follow.
+ */
+export function encodeStateHead(beforeEnd: Buffer): Buffer {
+  const length = Buffer.alloc(LENGTH_BYTES);
   length.writeUInt32BE(beforeEnd.length);
-  return Buffer.concat([length, beforeEnd, tail]);
+  return Buffer.concat([length, beforeEnd]);
 }
 
-/** Views of the bytes. @throws GodwitError device-state-invalid */
-export function decodeState(state: Uint8Array): QemuState {
-  const bytes = Buffer.from(state.buffer, state.byteOffset, state.byteLength);
-  const length = bytes.length < 4 ? -1 : bytes.readUInt32BE();
-  const beforeEnd = bytes.subarray(4, 4 + Math.max(0, length));
-  const tail = bytes.subarray(4 + beforeEnd.length);
+/**
+ * @param first of the state: STATE_HEAD_BYTES, or all when it has fewer
+ * @returns `beforeEnd`, and where what follows begins
+ * @throws GodwitError device-state-invalid
+ */
+export function decodeStateHead(first: Buffer): { beforeEnd: Buffer; end: number } {
+  const length = first.length < LENGTH_BYTES ? -1 : first.readUInt32BE();
+  const end = LENGTH_BYTES + length;
+  const beforeEnd = first.subarray(LENGTH_BYTES, Math.max(LENGTH_BYTES, end));
   const isKnown = length === 0 || beforeEnd.equals(SWITCHOVER);
-  if (beforeEnd.length !== length || !isKnown || tail.length === 0)
-    throw new GodwitError(
-      'device-state-invalid',
-      `the source sent ${bytes.length} bytes that are no device state of a QEMU guest`,
-    );
-  return { beforeEnd, tail };
+  if (beforeEnd.length === length && isKnown && end < first.length) return { beforeEnd, end };
+  const text = 'what the source sent is no device state of a QEMU guest';
+  throw new GodwitError('device-state-invalid', text);
 }
 
 function parse(prologue: Buffer) {

@@ -1,29 +1,20 @@
-import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { GodwitError } from '../../errors.ts';
-import { formatDuration } from '../../units.ts';
 import type { Moment } from '../guest.ts';
-import { type Hook, hasDefinition, loadDefinition } from './definition.ts';
-import { ProcessLog } from './process-log.ts';
+import { requireStartable, runHook } from '../hooks.ts';
+import type { HookContext } from '../hypervisor.ts';
+import { hasDefinition, loadDefinition } from './definition.ts';
 
-/** What a hook is told about, in variables of its environment. */
-export interface HookContext {
-  readonly guest: string;
-  readonly migration: string;
-  readonly side: 'source' | 'destination';
-  /** The other host, as the agent knows it. */
-  readonly peer: string;
+interface Places {
+  readonly definitions: string;
+  readonly ramDir: string;
 }
 
 /**
- * Runs what the guest's definition wants done at that moment; without a definition that is nothing.
+ * Runs what the definition of a QEMU guest wants done at that moment; without a definition that is
+ * nothing. Not to be asked about a guest of another hypervisor, which may have the same name.
  * @throws GodwitError as `loadDefinition` and `runHook`
  */
 export async function runHookOf(
-  { definitions, ramDir }: { readonly definitions: string; readonly ramDir: string },
+  { definitions, ramDir }: Places,
   moment: Moment,
   context: HookContext,
 ): Promise<void> {
@@ -33,74 +24,13 @@ export async function runHookOf(
 }
 
 /**
- * Runs an operator's command and waits for its end. It has no stdin and no shell; its stdout is
- * dropped; it and its children are killed at its time limit.
- * @throws GodwitError hook-failed with the last line of its stderr: it cannot be started, took too
- *   long, or did not exit with 0
+ * Makes sure, without running any, that the hooks of a guest's definition could be started.
+ * @returns the names of those there are
+ * @throws GodwitError as `loadDefinition` and `requireStartable`
  */
-export async function runHook(name: Moment, hook: Hook, context: HookContext): Promise<void> {
-  const complaint = await run(hook, context).catch(
-    (error: Error) => `cannot be started: ${error.message}`,
-  );
-  if (complaint === undefined) return;
-  throw new GodwitError('hook-failed', `hook ${name} of guest ${context.guest} ${complaint}`);
-}
-
-/** What went wrong, undefined when nothing did. */
-async function run(hook: Hook, context: HookContext): Promise<string | undefined> {
-  const dir = mkdtempSync(join(tmpdir(), 'godwit-hook-'));
-  try {
-    const log = new ProcessLog(join(dir, 'stderr'));
-    const child = await start(hook.command, context, log.fd).finally(() => log.close());
-    const how = await endOf(child, hook.limitMs);
-    const words = log.lastWords(1);
-    return how && `${how}${words && `: ${words}`}`;
-  } finally {
-    rmSync(dir, { recursive: true });
-  }
-}
-
-async function start(
-  [program, ...args]: readonly string[],
-  context: HookContext,
-  stderr: number,
-): Promise<ChildProcess> {
-  const child = spawn(program!, args, {
-    cwd: '/',
-    detached: true, // a process group of its own
-    stdio: ['ignore', 'ignore', stderr],
-    env: { ...process.env, ...environmentOf(context) },
-  });
-  await once(child, 'spawn');
-  return child;
-}
-
-function environmentOf({ guest, migration, side, peer }: HookContext): Record<string, string> {
-  return {
-    GODWIT_GUEST: guest,
-    GODWIT_MIGRATION: migration,
-    GODWIT_SIDE: side,
-    GODWIT_PEER: peer,
-  };
-}
-
-/** How it ended, undefined when that was well. */
-async function endOf(child: ChildProcess, limitMs: number): Promise<string | undefined> {
-  let late = false;
-  const timer = setTimeout(() => {
-    late = true;
-    killGroup(child);
-  }, limitMs);
-  const [code, signal] = await once(child, 'exit').finally(() => clearTimeout(timer));
-  if (code === 0) return undefined;
-  if (late) return `did not end within ${formatDuration(limitMs)} and was killed`;
-  return signal === null ? `exited with ${code}` : `was ended by ${signal}`;
-}
-
-function killGroup({ pid }: ChildProcess): void {
-  try {
-    process.kill(-pid!, 'SIGKILL');
-  } catch {
-    // it has just ended by itself
-  }
+export function requireHooks({ definitions, ramDir }: Places, guest: string): readonly Moment[] {
+  if (!hasDefinition(definitions, guest)) return [];
+  const hooks = Object.entries(loadDefinition(definitions, guest, [ramDir]).hooks);
+  for (const [name, hook] of hooks) requireStartable(name as Moment, hook);
+  return hooks.map(([name]) => name as Moment);
 }

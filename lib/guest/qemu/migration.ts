@@ -1,11 +1,23 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import { GodwitError } from '../../errors.ts';
 import { PAGE_SIZE } from '../../memory/guest-layout.ts';
+import { poll } from '../../poll.ts';
+import { LONGEST_WINDOW_MS, measuresDirtyRate } from './dirty-rate.ts';
+import type { Settings } from './kept-settings.ts';
 import type { QmpClient } from './qmp.ts';
 
 /** Longest wait for QEMU to leave a migration that was ended. */
 const END_LIMIT_MS = 10_000;
 const POLL_MS = 5;
+/** A profile whose agent has died is over in this time: its longest window and a little more. */
+const MEASURING_LIMIT_MS = LONGEST_WINDOW_MS + 5_000;
+/**
+ * Bandwidth at which QEMU all but stands still, bytes per second; below 10 it takes it for no limit.
+ * In each of its windows of 100 ms it may send a byte: 7.2 sends the head of a section and no page,
+ * 10.0 one page, or looks at the dirty log once.
+ */
+export const STILL = 10;
+/** In each window the head of a section is no obstacle, and one page is too much. */
+export const CRAWL = 500;
 
 /** MigrationStatus of QEMU's qapi/migration.json in which nothing is under way. */
 const IDLE = ['none', 'cancelled', 'failed', 'completed'];
@@ -28,17 +40,6 @@ const OFF = [
 /** `events` makes QEMU tell of its passes; `return-path` makes it wait for our word at the end. */
 const ON = ['events', 'return-path', 'switchover-ack'];
 
-interface Capability {
-  readonly capability: string;
-  readonly state: boolean;
-}
-
-interface Parameters {
-  readonly 'downtime-limit': number;
-  readonly 'max-bandwidth': number;
-  readonly 'tls-creds'?: string;
-}
-
 /** `query-migrate`; without `ram` until the passes have begun. */
 interface MigrationInfo {
   readonly status?: string;
@@ -46,35 +47,44 @@ interface MigrationInfo {
   readonly 'error-desc'?: string;
 }
 
+/** Where what a QEMU was set to before is kept until it is set so again. */
+export interface SettingsKeeper {
+  /** What an agent that died had kept; undefined: nothing. */
+  readonly before: Settings | undefined;
+  /** @throws GodwitError journal-failed */
+  keep(settings: Settings): void;
+  forget(): void;
+}
+
 /** The migration of a source QEMU as its monitor shows it: one at a time. */
 export class QemuMigration {
   readonly #qmp: QmpClient;
-  readonly #before: readonly Capability[];
-  readonly #parameters: Parameters;
+  readonly #before: Settings;
+  readonly #keeper: SettingsKeeper | undefined;
   /** It lets us say when it may stop the guest (QEMU 8.1 and later). */
   readonly canHold: boolean;
 
-  private constructor(qmp: QmpClient, before: readonly Capability[], parameters: Parameters) {
+  private constructor(qmp: QmpClient, before: Settings, keeper: SettingsKeeper | undefined) {
     this.#qmp = qmp;
     this.#before = before;
-    this.#parameters = parameters;
-    this.canHold = before.some(({ capability }) => capability === 'switchover-ack');
+    this.#keeper = keeper;
+    this.canHold = before.capabilities.some(({ capability }) => capability === 'switchover-ack');
   }
 
   /**
-   * Sets what our migration needs, and remembers what was set before.
-   * @throws GodwitError guest-busy while another migration runs; hypervisor-failed for what the agents
-   *   cannot carry
+   * Sets what our migration needs, and remembers what was set before; with a keeper, also for the next
+   * run of an agent that dies.
+   * @throws GodwitError guest-busy while another migration or a measurement runs; hypervisor-failed for what the agents
+   *   cannot carry; journal-failed
    */
-  static async prepare(qmp: QmpClient): Promise<QemuMigration> {
-    const { status = 'none' } = await ended(qmp, ['cancelling']);
-    if (!IDLE.includes(status))
-      throw new GodwitError('guest-busy', `QEMU is migrating the guest already (${status})`);
-    const before = await qmp.execute<Capability[]>('query-migrate-capabilities');
-    const parameters = await qmp.execute<Parameters>('query-migrate-parameters');
-    requireCarriable(before, parameters);
-    await requireDescription(qmp);
-    const migration = new QemuMigration(qmp, before, parameters);
+  static async prepare(qmp: QmpClient, keeper?: SettingsKeeper): Promise<QemuMigration> {
+    await requireIdle(qmp);
+    await requireUnmeasured(qmp);
+    const [found] = await Promise.all([settingsOf(qmp), requireDescription(qmp)]);
+    requireCarriable(found);
+    const before = keeper?.before ?? found;
+    keeper?.keep(before);
+    const migration = new QemuMigration(qmp, before, keeper);
     await migration.#set(OFF, ON);
     // A pass shorter than this ends the passes; what holds it off is `canHold` or the guest's writes.
     await qmp.execute('migrate-set-parameters', { 'downtime-limit': 1, 'max-bandwidth': 0 });
@@ -89,6 +99,11 @@ export class QemuMigration {
   /** Lets QEMU stop the guest whatever is left to be sent. */
   async force(): Promise<void> {
     await this.#qmp.execute('migrate-set-parameters', { 'downtime-limit': 2_000_000 });
+  }
+
+  /** Bytes per second at which QEMU pushes; 0: no limit. */
+  async limitBandwidth(bytesPerSecond: number): Promise<void> {
+    await this.#qmp.execute('migrate-set-parameters', { 'max-bandwidth': bytesPerSecond });
   }
 
   /** Pages that QEMU has still to send; undefined before its first pass. */
@@ -120,23 +135,18 @@ export class QemuMigration {
 
   /** Sets what was set before. */
   async restore(): Promise<void> {
-    const was = (state: boolean) =>
-      this.#before.filter((known) => known.state === state).map(({ capability }) => capability);
-    const touched = [...OFF, ...ON];
-    await this.#set(
-      was(false).filter((name) => touched.includes(name)),
-      was(true).filter((name) => touched.includes(name)),
-    );
-    const { 'downtime-limit': downtime, 'max-bandwidth': bandwidth } = this.#parameters;
-    await this.#qmp.execute('migrate-set-parameters', {
-      'downtime-limit': downtime,
-      'max-bandwidth': bandwidth,
-    });
+    await restoreSettings(this.#qmp, this.#before);
+    this.#keeper?.forget();
+  }
+
+  /** QEMU has ended, or is about to: nothing of it has to be as it was. */
+  forget(): void {
+    this.#keeper?.forget();
   }
 
   /** Those of them that this QEMU knows. */
   async #set(off: readonly string[], on: readonly string[]): Promise<void> {
-    const known = new Set(this.#before.map(({ capability }) => capability));
+    const known = new Set(this.#before.capabilities.map(({ capability }) => capability));
     const wanted = [
       ...off.map((capability) => ({ capability, state: false })),
       ...on.map((capability) => ({ capability, state: true })),
@@ -146,21 +156,65 @@ export class QemuMigration {
   }
 }
 
+async function settingsOf(qmp: QmpClient): Promise<Settings> {
+  const [capabilities, parameters] = await Promise.all([
+    qmp.execute<Settings['capabilities']>('query-migrate-capabilities'),
+    qmp.execute<Settings['parameters']>('query-migrate-parameters'),
+  ]);
+  return { capabilities, parameters };
+}
+
+/**
+ * Sets what our migrations change to what it was before one, once nothing is under way.
+ * @throws GodwitError guest-busy while something is
+ */
+export async function undoSettings(qmp: QmpClient, before: Settings): Promise<void> {
+  await requireIdle(qmp);
+  await restoreSettings(qmp, before);
+}
+
+async function restoreSettings(qmp: QmpClient, before: Settings): Promise<void> {
+  const touched = [...OFF, ...ON];
+  const capabilities = before.capabilities.filter(({ capability }) => touched.includes(capability));
+  await qmp.execute('migrate-set-capabilities', { capabilities });
+  const { 'downtime-limit': downtime, 'max-bandwidth': bandwidth } = before.parameters;
+  await qmp.execute('migrate-set-parameters', {
+    'downtime-limit': downtime,
+    'max-bandwidth': bandwidth,
+  });
+}
+
 function query(qmp: QmpClient): Promise<MigrationInfo> {
   return qmp.execute<MigrationInfo>('query-migrate');
 }
 
 /** Once it is in none of these states any more, or after a while; without them, once nothing is under way. */
 async function ended(qmp: QmpClient, states?: readonly string[]): Promise<MigrationInfo> {
-  for (const end = performance.now() + END_LIMIT_MS; ; await sleep(POLL_MS)) {
-    const info = await query(qmp);
+  let info: MigrationInfo = {};
+  await poll(END_LIMIT_MS, POLL_MS, async () => {
+    info = await query(qmp);
     const { status = 'none' } = info;
     const ending = states === undefined ? !IDLE.includes(status) : states.includes(status);
-    if (!ending || performance.now() > end) return info;
-  }
+    return ending ? undefined : info;
+  });
+  return info;
 }
 
-function requireCarriable(capabilities: readonly Capability[], parameters: Parameters): void {
+/** @throws GodwitError guest-busy while a migration of whomever runs */
+export async function requireIdle(qmp: QmpClient): Promise<void> {
+  const { status = 'none' } = await ended(qmp, ['cancelling']);
+  if (IDLE.includes(status)) return;
+  throw new GodwitError('guest-busy', `QEMU is migrating the guest already (${status})`);
+}
+
+/** A measurement of somebody's may have the dirty log, and cannot be ended. */
+async function requireUnmeasured(qmp: QmpClient): Promise<void> {
+  const over = async () => ((await measuresDirtyRate(qmp)) ? undefined : true);
+  if (await poll(MEASURING_LIMIT_MS, POLL_MS, over)) return;
+  throw new GodwitError('guest-busy', "QEMU measures the guest's dirty rate, for somebody else");
+}
+
+function requireCarriable({ capabilities, parameters }: Settings): void {
   const refuse = (what: string, how: string) =>
     new GodwitError(
       'hypervisor-failed',

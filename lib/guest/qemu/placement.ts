@@ -1,7 +1,8 @@
-import { readFileSync, realpathSync, type Stats, statSync } from 'node:fs';
+import { realpathSync, statSync } from 'node:fs';
 import { GodwitError } from '../../errors.ts';
 import { PAGE_SIZE, type Region, type RegionFile } from '../../memory/guest-layout.ts';
 import { formatSize } from '../../units.ts';
+import { mapsShared } from '../file-users.ts';
 import type { GuestDefinition, RamFile } from './definition.ts';
 import type { QmpClient } from './qmp.ts';
 import type { WaitingQemu } from './waiting.ts';
@@ -20,12 +21,9 @@ export interface Placement {
  *   block that the guest does not have
  */
 export function placementOf(definition: GuestDefinition, regions: readonly Region[]): Placement {
-  const { name, file, ram, limits } = definition;
+  const { ram } = definition;
   const bytes = regions.reduce((sum, { pages }) => sum + pages * PAGE_SIZE, 0);
-  if (limits.memory !== undefined && bytes > limits.memory) {
-    const text = `guest ${name} has ${formatSize(bytes)} of memory, video memory and firmware included; ${file} allows ${formatSize(limits.memory)} ("limits.memory")`;
-    throw new GodwitError('memory-insufficient', text);
-  }
+  requireAllowed(definition, bytes, ', video memory and firmware included');
   for (const { block } of ram) {
     if (regions.some((region) => region.name === block)) continue;
     const known = regions.map((region) => region.name).join(', ');
@@ -43,6 +41,20 @@ export function placementOf(definition: GuestDefinition, regions: readonly Regio
 }
 
 /**
+ * @param included what of its memory the bytes have in them, for people
+ * @throws GodwitError memory-insufficient beyond the definition's limit
+ */
+export function requireAllowed(
+  { name, file, limits }: GuestDefinition,
+  bytes: number,
+  included = '',
+): void {
+  if (limits.memory === undefined || bytes <= limits.memory) return;
+  const text = `guest ${name} has ${formatSize(bytes)} of memory${included}; ${file} allows ${formatSize(limits.memory)} ("limits.memory")`;
+  throw new GodwitError('memory-insufficient', text);
+}
+
+/**
  * Makes sure that what is written to the RAM files will be the guest's memory.
  * @throws GodwitError definition-invalid
  */
@@ -53,7 +65,9 @@ export async function checkRamFiles(
 ): Promise<void> {
   for (const { region, path } of direct) {
     await checkBackend(definition, { block: region.name, file: path }, qemu.qmp);
-    if (qemu.attached) checkFresh(definition, path, region.pages * PAGE_SIZE, qemu.pid);
+    if (qemu.attached) checkFresh(definition, path, region.pages * PAGE_SIZE);
+    if (!mapsShared(qemu.pid, path, statSync(path)))
+      throw invalid(definition, `${path} is not the file that QEMU has opened: it was replaced`);
   }
 }
 
@@ -85,7 +99,7 @@ async function checkBackend(
 }
 
 /** A QEMU that was not started here may have been given the file of another guest, or another file. */
-function checkFresh(definition: GuestDefinition, file: string, bytes: number, pid: number): void {
+function checkFresh(definition: GuestDefinition, file: string, bytes: number): void {
   const stats = statSync(file);
   if (stats.size !== bytes)
     throw invalid(definition, `${file} has ${stats.size} bytes, the guest needs ${bytes}`);
@@ -94,17 +108,6 @@ function checkFresh(definition: GuestDefinition, file: string, bytes: number, pi
       definition,
       `${file} holds data already: a guest can only arrive in an empty RAM file`,
     );
-  if (!isMapped(file, stats, pid))
-    throw invalid(definition, `${file} is not the file that QEMU has opened: it was replaced`);
-}
-
-/** Whether a process has the file mapped, and shared: proc(5), `/proc/PID/maps`. */
-function isMapped(file: string, { ino }: Stats, pid: number): boolean {
-  const maps = readFileSync(`/proc/${pid}/maps`, 'utf8').split('\n');
-  return maps.some((line) => {
-    const [, sharing, inode, path] = /^\S+ ...(.) \S+ \S+ (\d+) +(.*)$/.exec(line) ?? [];
-    return sharing === 's' && Number(inode) === ino && path === file;
-  });
 }
 
 function invalid({ file }: GuestDefinition, why: string): GodwitError {

@@ -1,29 +1,24 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { connect } from 'node:net';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { GodwitError } from '../../errors.ts';
+import { poll } from '../../poll.ts';
 import { formatDuration } from '../../units.ts';
+import { descends, type ProcessIdentity } from '../process-identity.ts';
+import { ProcessLog } from '../process-log.ts';
 import type { GuestDefinition } from './definition.ts';
-import { identify, isAlive, type ProcessIdentity } from './process-identity.ts';
-import { ProcessLog } from './process-log.ts';
 import { QmpClient } from './qmp.ts';
-import { makeRamFiles, removeRamFiles } from './ram-files.ts';
+import { RamFiles } from './ram-files.ts';
 
 /** QEMU answers in a fraction of a second, but not before it has allocated what `prealloc` asks for. */
 const START_LIMIT_MS = 60_000;
 const POLL_MS = 10;
-/** QEMU quits in milliseconds; a machine under load gets more before it is killed. */
-const QUIT_LIMIT_MS = 5_000;
-/** The kernel may have hundreds of GiB to free. */
-const KILL_LIMIT_MS = 30_000;
 /** Lines of its output in an error: the complaint, and the warnings that came with it. */
 const WORDS = 4;
 
 export interface StartOptions {
   readonly definition: GuestDefinition;
-  /** Bytes of each RAM block by its name; without them QEMU makes the RAM files itself. */
-  readonly ramSizes?: ReadonlyMap<string, number>;
+  /** Bytes of each RAM block by its name. */
+  readonly ramSizes: ReadonlyMap<string, number>;
   /** QEMU's stdout and stderr are appended to it. */
   readonly logFile: string;
   readonly limitMs?: number;
@@ -39,43 +34,27 @@ export interface StartedQemu extends ProcessIdentity {
 /**
  * Starts the command of a definition, made to wait for a guest, and connects to its monitor.
  * @throws GodwitError hypervisor-failed, with QEMU's own words when it said any; guest-exists when
- *   the guest's monitor is served already; definition-invalid without a command; as `makeRamFiles`
+ *   the guest's monitor is served already; definition-invalid without a command; as
+ *   `RamFiles`. Then nothing of what was made or started here is left
  */
 export async function startQemu(options: StartOptions): Promise<StartedQemu> {
   const { definition, ramSizes } = options;
   const command = commandOf(definition);
-  if (await isServed(definition.qmp)) throw alreadyThere(definition);
+  await requireUnserved(definition);
   const log = openLog(definition, options.logFile);
+  let ram: RamFiles | undefined;
   try {
-    if (ramSizes === undefined) removeRamFiles(definition.ram);
-    else makeRamFiles(definition.ram, ramSizes);
-    return await start(command, definition, log, options.limitMs ?? START_LIMIT_MS);
+    ram = new RamFiles(definition.ram, ramSizes);
+    const qemu = await start(command, definition, log, options.limitMs ?? START_LIMIT_MS);
+    ram.requireInPlace();
+    return qemu;
   } catch (error) {
-    removeRamFiles(definition.ram);
+    ram?.remove();
     throw error;
   } finally {
+    ram?.release();
     log.close();
   }
-}
-
-/**
- * Ends a QEMU and waits until it is gone: by its monitor if it is at hand, else, or if that does not
- * help, by killing the process; never another one that has got the same pid.
- * @throws GodwitError hypervisor-failed when the process will not end
- */
-export async function endQemu(qemu: ProcessIdentity, qmp?: QmpClient): Promise<void> {
-  qmp?.executeLast('quit').catch(() => {}); // whether it did is seen by the process
-  const quitted = qmp !== undefined && (await isGone(qemu, QUIT_LIMIT_MS));
-  qmp?.close();
-  if (quitted || !isAlive(qemu)) return;
-  try {
-    process.kill(qemu.pid, 'SIGKILL');
-  } catch (cause) {
-    const why = `cannot end QEMU process ${qemu.pid}: ${(cause as Error).message}`;
-    if (isAlive(qemu)) throw new GodwitError('hypervisor-failed', why, { cause });
-  }
-  if (await isGone(qemu, KILL_LIMIT_MS)) return;
-  throw new GodwitError('hypervisor-failed', `QEMU process ${qemu.pid} does not end`);
 }
 
 function openLog(definition: GuestDefinition, file: string): ProcessLog {
@@ -86,20 +65,45 @@ function openLog(definition: GuestDefinition, file: string): ProcessLog {
   }
 }
 
+/** What makes it wait for a guest. */
+const WAITING = ['-S', '-incoming', 'defer'];
+
+/**
+ * Starts the command of a definition as it stands there: its guest begins anew.
+ * @throws as `startQemu`
+ */
+export async function bootQemu({
+  definition,
+  logFile,
+}: Pick<StartOptions, 'definition' | 'logFile'>): Promise<StartedQemu> {
+  const command = commandOf(definition);
+  await requireUnserved(definition);
+  const log = openLog(definition, logFile);
+  try {
+    return await start(command, definition, log, START_LIMIT_MS, []);
+  } finally {
+    log.close();
+  }
+}
+
 async function start(
   command: readonly string[],
   definition: GuestDefinition,
   log: ProcessLog,
   limitMs: number,
+  more = WAITING,
 ): Promise<StartedQemu> {
-  const child = await launch(command, definition, log);
+  const child = await launch(command, definition, log, more);
+  let qmp: QmpClient | undefined;
   try {
-    const qmp = await monitorOf(child, definition.qmp, limitMs);
-    await requireWaiting(qmp);
-    return { ...identityOf(child), qmp, lastWords: () => log.lastWords(WORDS) };
+    qmp = await monitorOf(child, definition.qmp, limitMs);
+    const process = await startedBy(child, qmp);
+    if (more === WAITING) await requireWaiting(qmp);
+    return { ...process, qmp, lastWords: () => log.lastWords(WORDS) };
   } catch (cause) {
+    qmp?.close();
     const why = isEnded(child) ? endOf(child) : (cause as Error).message;
-    if (!isEnded(child)) await killed(child);
+    await killed(child);
     throw failure(
       definition,
       `${why}: ${log.lastWords(WORDS) || `it printed nothing to ${log.path}`}`,
@@ -114,9 +118,10 @@ async function launch(
   command: readonly string[],
   definition: GuestDefinition,
   { fd }: ProcessLog,
+  more: readonly string[],
 ): Promise<ChildProcess> {
   const [program, ...args] = command as [string, ...string[]];
-  args.push('-S', '-incoming', 'defer');
+  args.push(...more);
   try {
     const child = spawn(program, args, { detached: true, stdio: ['ignore', fd, fd], cwd: '/' });
     await once(child, 'spawn');
@@ -128,20 +133,21 @@ async function launch(
 
 /** Its monitor may take long to appear, and a QEMU that has an error ends before it does. */
 async function monitorOf(child: ChildProcess, path: string, limitMs: number): Promise<QmpClient> {
-  for (const deadline = Date.now() + limitMs; ; await sleep(POLL_MS)) {
-    const greetingLimitMs = Math.max(POLL_MS, deadline - Date.now());
+  const deadline = performance.now() + limitMs;
+  let cause: unknown;
+  const qmp = await poll(limitMs, POLL_MS, async () => {
+    const greetingLimitMs = Math.max(POLL_MS, deadline - performance.now());
     try {
       return await QmpClient.connect(path, { greetingLimitMs });
     } catch (error) {
       if (isEnded(child)) throw error;
-      if (Date.now() > deadline)
-        throw new GodwitError(
-          'hypervisor-failed',
-          `does not serve its QMP socket within ${formatDuration(limitMs)}`,
-          { cause: error },
-        );
+      cause = error;
+      return undefined;
     }
-  }
+  });
+  if (qmp !== undefined) return qmp;
+  const why = `does not serve its QMP socket within ${formatDuration(limitMs)}`;
+  throw new GodwitError('hypervisor-failed', why, { cause });
 }
 
 /** A command that drops its last arguments (`sh -c …`) must not leave a guest running. */
@@ -156,10 +162,12 @@ async function requireWaiting(qmp: QmpClient): Promise<void> {
   throw new GodwitError('hypervisor-failed', why);
 }
 
-function identityOf({ pid }: ChildProcess): ProcessIdentity {
-  const identity = identify(pid!);
-  if (identity !== undefined) return identity;
-  throw new GodwitError('hypervisor-failed', 'ended as soon as its monitor had answered');
+/** The process that answers: the child, or what a command that wraps QEMU has started. */
+async function startedBy({ pid }: ChildProcess, qmp: QmpClient): Promise<ProcessIdentity> {
+  const process = await qmp.process();
+  if (descends(process.pid, pid!)) return process;
+  const why = `did not open its QMP socket: process ${process.pid}, which it has not started, serves ${qmp.path}`;
+  throw new GodwitError('hypervisor-failed', why);
 }
 
 function commandOf({ name, file, command }: GuestDefinition): readonly string[] {
@@ -168,18 +176,10 @@ function commandOf({ name, file, command }: GuestDefinition): readonly string[] 
   throw new GodwitError('definition-invalid', text);
 }
 
-/** True when a process listens on the socket, however many wait for it. */
-async function isServed(path: string): Promise<boolean> {
-  const { promise, resolve } = Promise.withResolvers<boolean>();
-  const probe = connect(path, () => resolve(true));
-  probe.once('error', ({ code }: NodeJS.ErrnoException) => resolve(code === 'EAGAIN'));
-  const served = await promise;
-  probe.destroy();
-  return served;
-}
-
-function alreadyThere({ name, qmp }: GuestDefinition): GodwitError {
-  return new GodwitError('guest-exists', `guest ${name} is here already: QEMU serves ${qmp}`);
+/** @throws GodwitError guest-exists when a process serves the guest's monitor */
+export async function requireUnserved({ name, qmp }: GuestDefinition): Promise<void> {
+  if (await QmpClient.serves(qmp))
+    throw new GodwitError('guest-exists', `guest ${name} is here already: QEMU serves ${qmp}`);
 }
 
 function failure({ name }: GuestDefinition, what: string, cause: unknown): GodwitError {
@@ -194,14 +194,13 @@ function endOf({ exitCode, signalCode }: ChildProcess): string {
   return exitCode === null ? `was ended by ${signalCode}` : `exited with ${exitCode}`;
 }
 
+/** With what it has started, which has its process group. */
 async function killed(child: ChildProcess): Promise<void> {
-  const exit = once(child, 'exit');
-  child.kill('SIGKILL');
+  const exit = isEnded(child) ? undefined : once(child, 'exit');
+  try {
+    process.kill(-child.pid!, 'SIGKILL');
+  } catch {
+    // nobody is left in it
+  }
   await exit;
-}
-
-async function isGone(qemu: ProcessIdentity, limitMs: number): Promise<boolean> {
-  for (const deadline = Date.now() + limitMs; isAlive(qemu); await sleep(POLL_MS))
-    if (Date.now() > deadline) return false;
-  return true;
 }

@@ -1,85 +1,126 @@
-import fs from 'node:fs';
-import { setTimeout as sleep } from 'node:timers/promises';
+import { isDeepStrictEqual } from 'node:util';
+import type { Crew, Task } from '../../crew/crew.ts';
 import { asGodwitError, GodwitError } from '../../errors.ts';
 import { GuestLayout } from '../../memory/guest-layout.ts';
 import { PageSet } from '../../memory/page-set.ts';
-import { WorkerLink } from '../../pages/worker-link.ts';
+import type { StateSpool } from '../../memory/state-spool.ts';
+import { within } from '../../poll.ts';
 import type { GuestDescription, Published, PushingGuest } from '../guest.ts';
+import { type BootProcess, inThisBoot } from '../handle.ts';
+import type { ProcessIdentity } from '../process-identity.ts';
+import {
+  INGEST,
+  type IngestData,
+  type IngestRequests,
+  type Prologue,
+} from '../push/ingest-protocol.ts';
+import { Passes } from '../push/passes.ts';
+import type { RecallPlace } from '../recall/recall-protocol.ts';
+import { movable, type RunState } from '../run-state.ts';
+import { CarefulPass } from './careful-pass.ts';
 import { QemuCopy } from './copy.ts';
+import { cpuFeatures } from './cpu-features.ts';
+import { notTakenUp, STOP_LIMIT_MS, stoppedBefore, TAKE_UP_LIMIT_MS } from './cutover.ts';
 import type { GuestDefinition } from './definition.ts';
-import { deviceModelOf, encodeState, regionsOf } from './device-model.ts';
-import type { IngestData, IngestRequests, Prologue } from './ingest-protocol.ts';
-import { QemuMigration } from './migration.ts';
-import { type ProcessIdentity, processBehind } from './process-identity.ts';
+import { deviceModelOf, HYPERVISOR, regionsOf } from './device-model.ts';
+import type { KeptSettings } from './kept-settings.ts';
+import { QemuMigration, type SettingsKeeper, STILL } from './migration.ts';
 import { QmpClient } from './qmp.ts';
+import { runStateOf } from './run-state.ts';
+import { Stops } from './stops.ts';
+import { StreamSocket } from './stream-socket.ts';
 
-/** QEMU stops the guest within its next look at the clock: 50 ms, and one pass over the dirty log. */
-const STOP_LIMIT_MS = 10_000;
-/** How long QEMU may take to show that it runs the guest again. */
-const RESUME_LIMIT_MS = 5_000;
-const POLL_MS = 2;
+/** QEMU connects and sends its first bytes at once. */
+const PROLOGUE_LIMIT_MS = 10_000;
 
 /**
  * The QEMU guest of a definition, for migrating it away: QEMU migrates into a socket of ours and
  * waits with its first page.
- * @throws GodwitError guest-not-running, guest-busy, hypervisor-failed, qemu-stream
+ * @param kept what QEMU was set to before is kept there as long as it is changed
+ * @throws GodwitError guest-not-running, guest-busy, hypervisor-failed, not-seen, qemu-stream
  */
-export async function connectQemuSource(definition: GuestDefinition): Promise<PushingGuest> {
+export async function connectQemuSource(
+  definition: GuestDefinition,
+  crew: Crew,
+  kept?: KeptSettings,
+): Promise<PushingGuest> {
   const qmp = await QmpClient.connect(definition.qmp);
-  let ingest: WorkerLink<IngestRequests> | undefined;
+  let ingest: Task<IngestRequests> | undefined;
   let migration: QemuMigration | undefined;
+  let socket: StreamSocket | undefined;
   const failure = Promise.withResolvers<never>();
   failure.promise.catch(() => {});
   try {
+    const stops = new Stops(qmp);
+    const identifying = qmp.process();
+    identifying.catch(() => {}); // waited for below
     const { status } = await qmp.execute<{ status: string }>('query-status');
-    if (status !== 'running') throw notRunning(definition.name, status);
-    const process = processBehind(definition.qmp);
-    if (process === undefined)
-      throw new GodwitError(
-        'hypervisor-failed',
-        `the process of guest ${definition.name} is not to be found behind ${definition.qmp}`,
-      );
-    migration = await QemuMigration.prepare(qmp);
-    const path = `${definition.qmp}.out`;
-    const data: IngestData = { path };
-    ingest = new WorkerLink(new URL('./ingest-worker.ts', import.meta.url), data, failure.reject);
-    const prologue = await begin(definition, migration, ingest, path);
-    return new QemuSource({ definition, qmp, process, migration, ingest, failure, prologue });
+    const found = movable(definition.name, runStateOf(status));
+    if (found === 'paused') stops.stands();
+    const process = inThisBoot(await identifying);
+    const keeper = kept && keeperOf(kept, definition, process);
+    migration = await QemuMigration.prepare(qmp, keeper);
+    const cpu = await cpuFeatures(qmp);
+    socket = new StreamSocket(definition.qmp);
+    const end = new SharedArrayBuffer(4);
+    const data: IngestData = { path: socket.listenPath, end };
+    ingest = crew.begin<IngestRequests>(INGEST, data, failure.reject);
+    const prologue = await begin(definition, process, migration, ingest, socket);
+    const heard = { ingest, end, failure, prologue };
+    const parts = { definition, qmp, process, found, cpu, stops, migration, ...heard };
+    return new QemuSource(parts);
   } catch (error) {
     await ingest?.stop();
     await migration?.cancel().catch(() => {});
     await migration?.restore().catch(() => {});
     qmp.close();
     throw error;
+  } finally {
+    socket?.remove(); // QEMU has connected, or is not to any more
   }
+}
+
+/** What another QEMU of that name was set to is nothing to this one. */
+function keeperOf(
+  kept: KeptSettings,
+  { name, qmp: socket }: GuestDefinition,
+  process: BootProcess,
+): SettingsKeeper {
+  const known = kept.of(name);
+  return {
+    before: isDeepStrictEqual(known?.process, process) ? known?.settings : undefined,
+    keep: (settings) => kept.keep(name, { process, socket, settings }),
+    forget: () => kept.forget(name),
+  };
 }
 
 /** Up to QEMU's list of RAM blocks. */
 async function begin(
   definition: GuestDefinition,
+  process: ProcessIdentity,
   migration: QemuMigration,
-  ingest: WorkerLink<IngestRequests>,
-  path: string,
+  ingest: Task<IngestRequests>,
+  socket: StreamSocket,
 ): Promise<Prologue> {
-  fs.rmSync(path, { force: true }); // of an agent that died
   await ingest.request('listen', undefined);
-  try {
-    // QEMU may run as another user, who owns its monitor.
-    const { uid, gid } = fs.statSync(definition.qmp);
-    fs.chownSync(path, uid, gid);
-    await migration.start(path);
-    return await ingest.request('prologue', undefined);
-  } finally {
-    fs.rmSync(path, { force: true });
-  }
+  socket.giveTo(process); // QEMU may run as another user
+  await migration.start(socket.path);
+  const late = () =>
+    new GodwitError('not-seen', `QEMU of guest ${definition.name} does not migrate`);
+  return within(PROLOGUE_LIMIT_MS, ingest.request('prologue', undefined), late);
 }
 
 interface QemuSourceParts {
   readonly definition: GuestDefinition;
   readonly qmp: QmpClient;
-  readonly process: ProcessIdentity;
+  readonly process: BootProcess;
+  readonly found: 'running' | 'paused';
+  readonly cpu: string;
+  readonly stops: Stops;
   readonly migration: QemuMigration;
-  readonly ingest: WorkerLink<IngestRequests>;
+  readonly ingest: Task<IngestRequests>;
+  /** Of the stream's `StreamEnd`. */
+  readonly end: SharedArrayBuffer;
   /** Rejects when the stream ends or holds what it should not. */
   readonly failure: PromiseWithResolvers<never>;
   readonly prologue: Prologue;
@@ -88,48 +129,93 @@ interface QemuSourceParts {
 class QemuSource extends QemuCopy implements PushingGuest {
   readonly pages = 'pushed';
   readonly description: GuestDescription;
+  readonly deviceStateBytes = undefined;
+  readonly recallPlace: RecallPlace;
   readonly #migration: QemuMigration;
-  readonly #ingest: WorkerLink<IngestRequests>;
+  readonly ingest: Task<IngestRequests>;
+  readonly #stops: Stops;
+  /** Resolves when the guest stands for the migration, or did before. */
   readonly #stopped = Promise.withResolvers<void>();
   readonly #pfnEnd: number;
-  #pass = { number: 1, dirtyPages: 0 };
-  /** QEMU's last word about passes; how many pages it has is being asked. */
-  #latestPass = 1;
-  #asking = false;
-  #passListener: (() => void) | undefined;
+  readonly #passes = new Passes(() => this.pendingPages());
   #deathListener: ((error: Error) => void) | undefined;
+  #stopListener: ((state: RunState) => void) | undefined;
   #ownSuspension: (() => void) | undefined;
   #toldToStop = false;
-  #isStopped = false;
+  /** Pages that it had still to send when it was told to stop the guest. */
+  #owed: number | undefined;
+  /** QEMU sends the last pages, and answers nothing meanwhile. */
+  #cutOver = false;
+  /** It was stopped by somebody else: QEMU tells of no reason. */
+  #stoppedAs: RunState | undefined;
+  #takeUp: NodeJS.Timeout | undefined;
   #left: Promise<void> | undefined;
+  #carefulPass: CarefulPass | undefined;
+  /** It has been slowed down, and its stream is not read. */
+  #resting = false;
 
-  constructor({ definition, qmp, process, migration, ingest, failure, prologue }: QemuSourceParts) {
-    const { name, ram } = definition;
-    super(qmp, { ...process, qmp: definition.qmp, ram: ram.map(({ file }) => file) });
+  constructor(parts: QemuSourceParts) {
+    const { definition, qmp, process, found, cpu, stops, migration } = parts;
+    const { ingest, end, failure, prologue } = parts;
+    const { name, qmp: socket } = definition;
+    const ram = definition.ram.map(({ file }) => file);
+    const place = { kind: HYPERVISOR, guest: name, socket, process, ram };
+    super(qmp, found === 'paused' ? { ...place, paused: true } : place);
     const regions = regionsOf(prologue.blocks);
     const { machine, bytes } = prologue;
-    const deviceModel = deviceModelOf({ machine, prologue: Buffer.from(bytes) });
-    this.description = { name, hypervisor: 'qemu', deviceModel, regions };
+    const deviceModel = deviceModelOf({ machine, cpu, prologue: Buffer.from(bytes) });
+    this.description = { name, hypervisor: HYPERVISOR, deviceModel, regions };
     this.#pfnEnd = new GuestLayout(regions).pfnEnd;
+    this.#stoppedAs = found === 'paused' ? found : undefined;
     this.#migration = migration;
-    this.#ingest = ingest;
-    qmp.on('STOP', () => this.#suspended());
-    qmp.on('MIGRATION_PASS', ({ data }) => this.#passBegins(Number(data?.pass)));
+    this.ingest = ingest;
+    this.recallPlace = { kind: HYPERVISOR, end };
+    this.#stops = stops;
+    qmp.on('MIGRATION_PASS', ({ data }) => {
+      void this.#passes.begins(Number(data?.pass), !this.#cutOver);
+    });
     failure.promise.catch((error) => this.#streamFailed(asGodwitError(error)));
     this.#stopped.promise.catch(() => {});
+    qmp.on('RESUME', () => {
+      this.#cutOver = false;
+      this.#stoppedAs = undefined;
+    });
+    stops.onStop(() => this.#hasStopped());
+    if (stops.stopped && !this.#stoppedAs) this.#hasStopped();
+  }
+
+  get arrives(): 'running' | 'paused' {
+    return this.#standsAs === 'paused' ? 'paused' : 'running';
+  }
+
+  /** From the cutover on it is known; QEMU would not answer. Undone, 7.2 has forgotten what it was before. */
+  override async state(): Promise<RunState> {
+    const state = this.#cutOver ? 'migrated' : await super.state();
+    return state === 'migrated' ? (this.#standsAs ?? state) : state;
+  }
+
+  /** What it stands for besides the migration. */
+  get #standsAs(): RunState | undefined {
+    return this.#stops.reason ?? this.#stoppedAs;
   }
 
   get pass(): PushingGuest['pass'] {
-    return this.#pass;
+    return this.#passes.current;
   }
 
   onPass(listener: () => void): void {
-    this.#passListener = listener;
+    this.#passes.listen(listener);
   }
 
   onOwnSuspension(listener: () => void): void {
     this.#ownSuspension = listener;
-    if (this.#isStopped && !this.#toldToStop) listener();
+    if (this.#takeUp !== undefined) listener();
+  }
+
+  onStopped(listener: (state: RunState) => void): void {
+    this.#stopListener = listener;
+    // One that was found paused has not stopped.
+    if (this.#stops.stopped && !this.#stoppedAs) void this.#tellStopped();
   }
 
   override onDeath(listener: (error: Error) => void): void {
@@ -138,31 +224,62 @@ class QemuSource extends QemuCopy implements PushingGuest {
   }
 
   async startPushing(rings: readonly SharedArrayBuffer[]): Promise<void> {
-    await this.#ingest.request('read', { regions: this.description.regions, rings });
+    await this.ingest.request('read', { regions: this.description.regions, rings });
   }
 
   /** QEMU waits for our word before it stops the guest; one that cannot is not read from. */
   async hold(): Promise<void> {
-    if (!this.#migration.canHold && !this.#isStopped) await this.#ingest.request('reading', false);
+    if (this.#carefulPass) await this.rest();
+    else if (!this.#migration.canHold && !this.#cutOver)
+      await this.ingest.request('reading', false);
   }
 
-  async goOn(): Promise<void> {
-    if (!this.#migration.canHold) await this.#ingest.request('reading', true);
+  /**
+   * QEMU gets next to no bandwidth and is not read from. Our word alone would let it look at the dirty
+   * log as fast as it can, ten thousand times a second; not reading alone stops it only when its
+   * socket is full.
+   */
+  async rest(): Promise<void> {
+    this.#endCarefulPass();
+    if (this.#cutOver || this.#resting) return;
+    this.#resting = true;
+    await this.#migration.limitBandwidth(STILL);
+    await this.ingest.request('reading', false);
   }
 
-  /** Of a guest that is stopped, what was pending then: QEMU answers nothing while it sends the rest. */
+  async goOn(carefully: boolean): Promise<void> {
+    const slowed = this.#resting || this.#carefulPass !== undefined;
+    this.#endCarefulPass();
+    this.#resting = false;
+    if (carefully) {
+      this.#carefulPass = new CarefulPass(this.#migration);
+      await this.#carefulPass.begin();
+    } else if (slowed) await this.#migration.limitBandwidth(0);
+    if (slowed || carefully || !this.#migration.canHold) await this.ingest.request('reading', true);
+  }
+
+  get slow(): boolean {
+    return this.#carefulPass?.slow ?? this.#resting;
+  }
+
+  #endCarefulPass(): void {
+    this.#carefulPass?.stop();
+    this.#carefulPass = undefined;
+  }
+
+  /** After the cutover, what was pending just before. */
   async pendingPages(): Promise<number> {
-    if (this.#isStopped) return this.#pass.dirtyPages;
+    if (this.#cutOver) return this.#owed ?? this.#passes.current.dirtyPages;
     return (await this.#migration.pendingPages()) ?? 0;
   }
 
   async publish(round: number): Promise<Published> {
-    const { chunks, pages } = await this.#ingest.request('publish', round);
+    const { chunks, pages } = await this.ingest.request('publish', round);
     return { chunks, pages: new PageSet(this.#pfnEnd, pages) };
   }
 
   async pushedAll(): Promise<void> {
-    await this.#ingest.request('ramEnded', undefined);
+    await this.ingest.request('ramEnded', undefined);
   }
 
   stopPushing(): Promise<void> {
@@ -170,47 +287,68 @@ class QemuSource extends QemuCopy implements PushingGuest {
     return this.#left;
   }
 
-  /** QEMU sends what is left and waits with the rest of its life for our word. */
-  override async suspend(onStop?: () => void): Promise<void> {
+  /**
+   * QEMU sends what is left and waits with the rest of its life for our word. A guest that stands
+   * already is not stopped again.
+   */
+  override async suspend(onStop?: (agoMs: number) => void): Promise<RunState> {
+    const toldMs = performance.now();
     this.#toldToStop = true;
-    await this.goOn();
+    clearTimeout(this.#takeUp);
+    const stood = this.#stops.stopped;
+    await this.goOn(false);
+    // The last time that it can be asked; while it is not read from it may never answer.
+    if (!stood) this.#owed = await this.#migration.pendingPages();
     await this.#migration.force();
-    if (this.#migration.canHold) await this.#ingest.request('allowSwitchover', undefined);
+    if (this.#migration.canHold) await this.ingest.request('allowSwitchover', undefined);
     const late = () =>
-      this.#stopped.reject(
-        new GodwitError('hypervisor-failed', 'QEMU did not stop the guest when it was told to'),
-      );
-    const timer = setTimeout(late, STOP_LIMIT_MS);
-    await this.#stopped.promise.finally(() => clearTimeout(timer));
-    onStop?.();
+      new GodwitError('hypervisor-failed', 'QEMU did not stop the guest when it was told to');
+    if (!stood) await within(STOP_LIMIT_MS, this.#stopped.promise, late);
+    this.#cutOver = true;
+    // The clock of its host's people may be set meanwhile.
+    const atMost = stood ? TAKE_UP_LIMIT_MS : performance.now() - toldMs;
+    onStop?.(Math.min(this.#stops.agoMs, atMost));
+    return this.#standsAs ?? 'migrated';
   }
 
-  async saveDeviceState(): Promise<Uint8Array> {
-    const { beforeEnd, tail } = await this.#ingest.request('deviceState', undefined);
-    return encodeState({ beforeEnd: Buffer.from(beforeEnd), tail: Buffer.from(tail) });
+  async saveInto(spool: StateSpool): Promise<void> {
+    await this.ingest.request('saveInto', spool.share);
+  }
+
+  /** What QEMU stopped is in it: whether the guest ran until the migration stopped it. */
+  async saveDeviceState(): Promise<number> {
+    const { bytes, before } = await this.ingest.request('saved', undefined);
+    if (before !== undefined && before !== 'running' && !this.#standsAs) {
+      this.#stoppedAs = runStateOf(before);
+      throw stoppedBefore(this.description.name, this.#stoppedAs);
+    }
+    return bytes;
   }
 
   /** Without an end to its migration QEMU would resume the guest when this agent dies. */
-  override async seal(): Promise<void> {
-    await this.#ingest.request('shut', undefined);
+  override async seal(): Promise<Uint8Array> {
+    await this.ingest.request('shut', undefined);
     await this.#migration.completed();
+    return new Uint8Array(0);
   }
 
   /**
-   * A migration that is ended before its last word resumes the guest; after it, `cont` does. The end
-   * of its stream is what QEMU hears first: its monitor is deaf while it sends the last pages.
+   * QEMU undoes a migration that is ended before its last word: a guest that it had stopped for it
+   * runs, any other stays as it was. After that word it resumes for `cont` alone. The end of its
+   * stream is what QEMU hears first: its monitor is deaf while it sends the last pages.
    */
-  override async resume(): Promise<void> {
-    await this.#ingest.stop();
+  override async resume(): Promise<RunState> {
+    await this.ingest.stop();
     await this.#migration.cancel();
-    for (const end = performance.now() + RESUME_LIMIT_MS; ; await sleep(POLL_MS)) {
-      const { running, status } = await this.qmp.execute<{ running: boolean; status: string }>(
-        'query-status',
-      );
-      if (running) return;
-      const byItself = status === 'finish-migrate' && performance.now() < end;
-      if (!byItself) return super.resume();
-    }
+    const state = await this.settled();
+    this.#cutOver = false;
+    // QEMU 7.2 leaves one that stood in `postmigrate`, and does not say any more what it was.
+    return state === 'migrated' ? (this.#standsAs ?? this.run(state)) : state;
+  }
+
+  override async destroy(): Promise<void> {
+    await super.destroy();
+    this.#migration.forget();
   }
 
   override close(): void {
@@ -221,34 +359,42 @@ class QemuSource extends QemuCopy implements PushingGuest {
 
   /** Whatever is under way ends, and the guest runs on unless it was given up. */
   async #leave(): Promise<void> {
+    clearTimeout(this.#takeUp);
+    this.#endCarefulPass();
     try {
+      if (this.#cutOver) await this.ingest.stop(); // it hears nothing else
       await this.#migration.cancel();
       await this.#migration.restore();
     } finally {
-      await this.#ingest.stop();
+      await this.ingest.stop();
     }
   }
 
-  #suspended(): void {
-    this.#isStopped = true;
+  /**
+   * The cutover, or a stop that has nothing to do with the migration. A QEMU that cannot be held back
+   * from the cutover is asked which, and answers only when it was not that.
+   */
+  #hasStopped(): void {
     this.#stopped.resolve();
-    if (!this.#toldToStop) this.#ownSuspension?.();
+    const mayBeCutover = this.#stops.reason === undefined && this.#mayCutOver;
+    this.#cutOver = mayBeCutover;
+    if (!mayBeCutover || !this.#toldToStop) void this.#tellStopped();
+    if (!mayBeCutover || this.#toldToStop) return;
+    this.#takeUp = setTimeout(() => this.#deathListener?.(notTakenUp()), TAKE_UP_LIMIT_MS);
+    this.#ownSuspension?.();
   }
 
-  /** Passes of an idle guest come faster than anybody could ask about them. */
-  async #passBegins(number: number): Promise<void> {
-    this.#latestPass = number;
-    if (this.#asking || this.#isStopped) return;
-    this.#asking = true;
-    try {
-      const dirtyPages = await this.pendingPages();
-      this.#pass = { number: this.#latestPass, dirtyPages };
-      this.#passListener?.();
-    } catch {
-      // QEMU is gone, which is told elsewhere
-    } finally {
-      this.#asking = false;
-    }
+  /** QEMU may stop the guest for its migration. */
+  get #mayCutOver(): boolean {
+    return this.#toldToStop || !this.#migration.canHold;
+  }
+
+  /** Tells what the guest does, unless it stands for the migration or runs again. */
+  async #tellStopped(): Promise<void> {
+    const state = this.#stops.reason ?? (await super.state().catch(() => 'migrated' as const));
+    if (state === 'migrated' || state === 'running' || this.#left) return;
+    this.#stoppedAs ??= state;
+    this.#stopListener?.(state);
   }
 
   async #streamFailed(error: GodwitError): Promise<void> {
@@ -258,9 +404,4 @@ class QemuSource extends QemuCopy implements PushingGuest {
     const words = complaint ? `${error.message}: ${complaint}` : error.message;
     this.#deathListener?.(new GodwitError(error.code, words, { cause: error }));
   }
-}
-
-function notRunning(name: string, status: string): GodwitError {
-  const text = `guest ${name} is ${status}; only a running guest can be moved`;
-  return new GodwitError('guest-not-running', text);
 }

@@ -1,9 +1,9 @@
-import { randomBytes } from 'node:crypto';
 import { closeSync, ftruncateSync, openSync, rmSync, statfsSync } from 'node:fs';
 import path from 'node:path';
 import { GodwitError } from '../../errors.ts';
 import { CHUNK_SIZE, PAGE_SIZE, type Region, type RegionFile } from '../../memory/guest-layout.ts';
 import { formatSize } from '../../units.ts';
+import { memoryFileName } from '../orphans.ts';
 
 /**
  * A file for the memory that QEMU gets in its stream: the receiver's workers write pages to it,
@@ -14,20 +14,20 @@ export class StagingFile {
   /** A place for each region, on a chunk. */
   readonly memory: readonly RegionFile[];
 
-  /**
-   * @param guest its name becomes part of the file's
-   * @throws GodwitError memory-insufficient, ram-file-failed
-   */
+  readonly #dir: string;
+  readonly #bytes: number;
+
+  /** Not made yet. @param guest its name becomes part of the file's */
   constructor(dir: string, guest: string, regions: readonly Region[]) {
-    const name = `godwit-${guest}-${process.pid}-${randomBytes(6).toString('hex')}.staging`;
-    this.path = path.join(dir, name);
+    this.path = path.join(dir, memoryFileName(guest, 'staging'));
     let end = 0;
     this.memory = regions.map((region) => {
       const offset = end;
       end += Math.ceil((region.pages * PAGE_SIZE) / CHUNK_SIZE) * CHUNK_SIZE;
       return { region, path: this.path, offset };
     });
-    this.#make(dir, end);
+    this.#dir = dir;
+    this.#bytes = end;
   }
 
   /** Frees its room; harmless when it is gone. */
@@ -35,12 +35,16 @@ export class StagingFile {
     rmSync(this.path, { force: true });
   }
 
-  #make(dir: string, bytes: number): void {
+  /**
+   * @param most bytes that it can come to hold, where regions have holes
+   * @throws GodwitError memory-insufficient, ram-file-failed
+   */
+  make(most = this.#bytes): void {
     try {
-      requireRoom(dir, bytes);
+      requireRoom(this.#dir, most);
       const fd = openSync(this.path, 'wx', 0o600);
       try {
-        ftruncateSync(fd, bytes);
+        ftruncateSync(fd, this.#bytes);
       } finally {
         closeSync(fd);
       }
@@ -53,7 +57,8 @@ export class StagingFile {
   }
 }
 
-function requireRoom(dir: string, bytes: number): void {
+/** @throws GodwitError memory-insufficient */
+export function requireRoom(dir: string, bytes: number): void {
   const { bavail, bsize } = statfsSync(dir);
   const room = bavail * bsize;
   if (room >= bytes) return;

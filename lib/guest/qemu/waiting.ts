@@ -1,10 +1,9 @@
 import { readlinkSync, statSync } from 'node:fs';
 import { GodwitError } from '../../errors.ts';
+import { ProcessLog } from '../process-log.ts';
 import type { GuestDefinition } from './definition.ts';
 import { type StartedQemu, startQemu } from './process.ts';
-import { processBehind } from './process-identity.ts';
-import { ProcessLog } from './process-log.ts';
-import { QmpClient } from './qmp.ts';
+import { QmpClient, type QmpOptions } from './qmp.ts';
 
 /** Lines of an attached QEMU's output in an error, as of one that was started here. */
 const WORDS = 4;
@@ -51,12 +50,22 @@ export async function setCapabilities(qmp: QmpClient): Promise<void> {
   await qmp.execute('migrate-set-capabilities', { capabilities });
 }
 
-async function attachWaiting(definition: GuestDefinition): Promise<WaitingQemu> {
-  const { name, file, qmp: path } = definition;
-  const qmp = await QmpClient.connect(path).catch((cause: Error) => {
+/**
+ * The monitor of a QEMU that waits already; the caller closes it.
+ * @throws GodwitError hypervisor-failed when none is there
+ */
+export function connectWaiting(
+  { name, file, qmp: path }: GuestDefinition,
+  options: QmpOptions = {},
+): Promise<QmpClient> {
+  return QmpClient.connect(path, options).catch((cause: Error) => {
     const text = `no QEMU waits for guest ${name}, and ${file} has no "command" to start one: ${cause.message}`;
     throw new GodwitError('hypervisor-failed', text, { cause });
   });
+}
+
+async function attachWaiting(definition: GuestDefinition): Promise<WaitingQemu> {
+  const qmp = await connectWaiting(definition);
   try {
     return await identified(definition, qmp);
   } catch (error) {
@@ -65,16 +74,21 @@ async function attachWaiting(definition: GuestDefinition): Promise<WaitingQemu> 
   }
 }
 
-async function identified({ name, qmp: path }: GuestDefinition, qmp: QmpClient) {
+/** @throws GodwitError guest-exists when the QEMU that serves the guest's monitor does not wait for it */
+export async function requireIncoming(
+  { name, qmp: path }: GuestDefinition,
+  qmp: QmpClient,
+): Promise<void> {
   const { status } = await qmp.execute<{ status: string }>('query-status');
-  if (status !== 'inmigrate') {
-    const text = `guest ${name} is here already: the QEMU that serves ${path} is ${status}; one that waits has -incoming defer`;
-    throw new GodwitError('guest-exists', text);
-  }
+  if (status === 'inmigrate') return;
+  const text = `guest ${name} is here already: the QEMU that serves ${path} is ${status}; one that waits has -incoming defer`;
+  throw new GodwitError('guest-exists', text);
+}
+
+async function identified(definition: GuestDefinition, qmp: QmpClient) {
+  await requireIncoming(definition, qmp);
   await qmp.execute('stop'); // as if it had been started with -S
-  const identity = processBehind(path);
-  if (identity === undefined)
-    throw new GodwitError('hypervisor-failed', `cannot find the process that serves ${path}`);
+  const identity = await qmp.process();
   const log = outputOf(identity.pid);
   return { ...identity, qmp, attached: true, lastWords: () => log?.lastWords(WORDS) ?? '' };
 }

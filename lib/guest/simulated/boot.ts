@@ -29,7 +29,7 @@ export interface RunningVmm {
 /** A VMM says by these codes why it did not start; any other text is of a crash. */
 const START_CODES: readonly ErrorCode[] = [
   ...(['bad-option', 'bad-message', 'guest-exists', 'memory-insufficient'] as const),
-  ...(['ram-file-failed', 'listen-failed'] as const),
+  ...(['ram-file-failed', 'listen-failed', 'claim-failed'] as const),
 ];
 /** Start-up errors are a line; a crash may print a stack. */
 const MAX_ERROR_BYTES = 16 * 1024;

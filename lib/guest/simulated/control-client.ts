@@ -1,101 +1,69 @@
-import { connect, type Socket } from 'node:net';
-import { GodwitError } from '../../errors.ts';
-import { LineSplitter } from './line-splitter.ts';
+import type { ErrorCode } from '../../errors.ts';
+import { CommandRefused, LineClient, type LineProtocol, openInTime } from '../line-client.ts';
+import { MAX_LINE_BYTES } from '../line-splitter.ts';
 
-interface Pending {
-  readonly resolve: (value: unknown) => void;
-  readonly reject: (error: Error) => void;
+/** A VMM greets and answers as soon as its main thread turns; a machine under load gets more. */
+const LIMITS = { greetingMs: 5_000, commandMs: 10_000 };
+/** It reads all of the guest's memory. */
+const SELF_CHECK_LIMIT_MS = 300_000;
+
+/** A VMM's own words for what an operator may do something about. */
+const CODES: readonly ErrorCode[] = ['device-state-invalid', 'bad-option'];
+
+export interface ControlLimits {
+  readonly greetingMs?: number;
+  readonly commandMs?: number;
 }
 
 /** A connection to a VMM's control socket. */
-export class ControlClient {
-  readonly #socket: Socket;
-  readonly #guest: string;
-  readonly #pending = new Map<number, Pending>();
-  readonly #closeListeners: (() => void)[] = [];
-  #lastId = 0;
-  #closedHere = false;
-
-  /** @throws what connecting failed with */
-  static async connect(path: string, guest: string): Promise<ControlClient> {
-    const { promise, resolve, reject } = Promise.withResolvers<void>();
-    const socket = connect(path, resolve);
-    socket.once('error', reject);
-    await promise;
-    return new ControlClient(socket, guest);
-  }
-
-  private constructor(socket: Socket, guest: string) {
-    this.#socket = socket;
-    this.#guest = guest;
-    const splitter = new LineSplitter();
-    socket.on('error', () => {}); // 'close' follows
-    socket.on('close', () => this.#fail());
-    socket.on('data', (chunk: Buffer) => {
-      try {
-        for (const line of splitter.push(chunk)) this.#receive(JSON.parse(line));
-      } catch {
-        socket.destroy();
-      }
-    });
-  }
+export class ControlClient extends LineClient {
+  #version = '';
 
   /**
-   * Executes a command.
-   * @throws GodwitError with the VMM's own words, hypervisor-failed; guest-died when the connection
-   *   ends before the answer
+   * @param guest whose VMM it is, for errors
+   * @throws GodwitError hypervisor-failed when nobody listens, not-seen when nobody greets in time
    */
-  execute<Result = unknown>(command: string, given: Record<string, unknown> = {}): Promise<Result> {
-    if (this.#socket.destroyed) return Promise.reject(this.#gone());
-    const { promise, resolve, reject } = Promise.withResolvers<unknown>();
-    const id = ++this.#lastId;
-    this.#pending.set(id, { resolve, reject });
-    this.#socket.write(`${JSON.stringify({ execute: command, arguments: given, id })}\n`);
-    return promise as Promise<Result>;
+  static async connect(
+    path: string,
+    guest: string,
+    limits: ControlLimits = {},
+  ): Promise<ControlClient> {
+    const { greetingMs, commandMs } = { ...LIMITS, ...limits };
+    const protocol = protocolOf(guest);
+    const socket = await openInTime(path, protocol, greetingMs);
+    const client = new ControlClient(socket, path, protocol, { greetingMs, commandMs });
+    try {
+      const { VMM: vmm } = await client.greeting('');
+      client.#version = String((vmm as { version?: unknown } | null)?.version);
+    } catch (error) {
+      client.close();
+      throw error;
+    }
+    return client;
   }
 
-  /** Called once when the connection ends, unless this side closed it. */
-  onClose(listener: () => void): void {
-    if (this.#socket.destroyed && !this.#closedHere) queueMicrotask(listener);
-    else this.#closeListeners.push(listener);
+  /** Of the VMM, as it greets. */
+  get version(): string {
+    return this.#version;
   }
 
-  /** Executes a command after which the VMM ends; that end is then no surprise to `onClose`. */
-  executeLast(command: string): Promise<unknown> {
-    this.#closeListeners.length = 0;
-    return this.execute(command);
-  }
-
-  close(): void {
-    this.#closedHere = true;
-    this.#socket.destroy();
-  }
-
-  /** Greeting and events carry no id; an id that nobody waits for is dropped. */
-  #receive(message: { id?: number; return?: unknown; error?: { class: string; desc: string } }) {
-    const waiting = this.#pending.get(message.id ?? 0);
-    if (waiting === undefined) return;
-    this.#pending.delete(message.id ?? 0);
-    if (message.error === undefined) waiting.resolve(message.return);
-    else waiting.reject(errorOf(message.error, this.#guest));
-  }
-
-  #fail(): void {
-    for (const { reject } of this.#pending.values()) reject(this.#gone());
-    this.#pending.clear();
-    if (!this.#closedHere) for (const listener of this.#closeListeners) listener();
-    this.#closeListeners.length = 0;
-  }
-
-  #gone(): GodwitError {
-    return this.#closedHere
-      ? new GodwitError('hypervisor-failed', `the connection to guest ${this.#guest} is closed`)
-      : new GodwitError('guest-died', `the VMM of guest ${this.#guest} is gone`);
+  override execute<Result = unknown>(command: string, given: object = {}): Promise<Result> {
+    if (command !== 'self-check') return super.execute(command, given);
+    return super.execute(command, given, SELF_CHECK_LIMIT_MS);
   }
 }
 
-function errorOf({ class: kind, desc }: { class: string; desc: string }, guest: string) {
-  const code =
-    kind === 'device-state-invalid' || kind === 'bad-option' ? kind : 'hypervisor-failed';
-  return new GodwitError(code, `guest ${guest}: ${desc}`);
+function protocolOf(guest: string): LineProtocol {
+  return {
+    name: 'control protocol',
+    greeting: 'VMM',
+    server: `the VMM of guest ${guest}`,
+    socket: 'control socket',
+    maxLineBytes: MAX_LINE_BYTES,
+    refusal(_, error) {
+      const { class: kind, desc } = error as { class?: string; desc?: string };
+      const code = CODES.find((known) => known === kind) ?? 'hypervisor-failed';
+      return new CommandRefused(code, `guest ${guest}: ${desc}`, { cause: error });
+    },
+  };
 }

@@ -1,27 +1,34 @@
 import { createServer, type Server, type Socket } from 'node:net';
 import { asGodwitError, GodwitError } from '../../errors.ts';
-import { LineSplitter } from './line-splitter.ts';
+import { projectVersion } from '../../version.ts';
+import { LineSplitter } from '../line-splitter.ts';
 
 /** Named arguments of a command, as they came: nothing is known of them yet. */
 export type CommandArguments = Readonly<Record<string, unknown>>;
-export type Command = (given: CommandArguments) => unknown;
+/** @param left aborts when the client that gave the command is gone */
+export type Command = (given: CommandArguments, left: AbortSignal) => unknown;
 export type Commands = Readonly<Record<string, Command>>;
 
 /** A client that leaves this much unread is cut off. */
 const MAX_UNREAD_BYTES = 64 * 2 ** 20;
-const GREETING = { VMM: { version: '1', capabilities: [] } };
+const GREETING = { VMM: { version: projectVersion(), capabilities: [] } };
 
 /**
- * The VMM's control socket: JSON in lines, as QEMU's QMP. A client's commands are executed in order,
- * one at a time; several clients may be connected.
+ * The VMM's control socket: JSON in lines, as QEMU's QMP. Several clients may be connected; commands
+ * are executed one at a time, in the order in which they arrive from any of them, so that one of a
+ * client that has died is never executed after what came later.
  */
 export class ControlServer {
   readonly #commands: Commands;
   readonly #server: Server;
+  readonly #apart: ReadonlySet<string>;
   readonly #clients = new Set<Socket>();
+  #last: Promise<unknown> = Promise.resolve();
 
-  constructor(commands: Commands) {
+  /** @param apart commands that wait for no other and keep none waiting */
+  constructor(commands: Commands, apart: ReadonlySet<string>) {
     this.#commands = commands;
+    this.#apart = apart;
     this.#server = createServer((socket) => void this.#serve(socket));
   }
 
@@ -57,21 +64,32 @@ export class ControlServer {
   async #serve(socket: Socket): Promise<void> {
     this.#clients.add(socket);
     const splitter = new LineSplitter();
+    const leaving = new AbortController();
     try {
       send(socket, GREETING);
-      for await (const chunk of socket)
-        for (const line of splitter.push(chunk as Buffer))
-          if (line.trim() !== '') send(socket, await this.#answer(line));
+      for await (const chunk of socket) {
+        const lines = splitter.push(chunk as Buffer).filter((line) => line.trim() !== '');
+        const answer = async (line: string) =>
+          send(socket, await this.#answer(line, leaving.signal));
+        await Promise.all(lines.map(answer));
+      }
     } catch (error) {
       // Too long a line, after which nothing can be trusted; or the client is gone.
       if (!socket.destroyed) socket.end(`${JSON.stringify(errorReply(error))}\n`);
     } finally {
+      leaving.abort();
       this.#clients.delete(socket);
       socket.destroySoon();
     }
   }
 
-  async #answer(line: string): Promise<Record<string, unknown>> {
+  #inTurn<Result>(execute: () => Promise<Result>): Promise<Result> {
+    const done = this.#last.then(execute);
+    this.#last = done.catch(() => {});
+    return done;
+  }
+
+  async #answer(line: string, left: AbortSignal): Promise<Record<string, unknown>> {
     let id: { id?: unknown } = {};
     try {
       const request = parseRequest(line);
@@ -81,7 +99,9 @@ export class ControlServer {
         : undefined;
       if (command === undefined)
         return { ...errorReply(`no command "${request.execute}"`, 'CommandNotFound'), ...id };
-      return { return: (await command(request.arguments)) ?? {}, ...id };
+      const execute = async () => command(request.arguments, left);
+      const result = this.#apart.has(request.execute) ? execute() : this.#inTurn(execute);
+      return { return: (await result) ?? {}, ...id };
     } catch (error) {
       return { ...errorReply(error), ...id };
     }

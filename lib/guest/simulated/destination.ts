@@ -1,9 +1,14 @@
+import path from 'node:path';
+import { GodwitError } from '../../errors.ts';
+import type { RegionFile } from '../../memory/guest-layout.ts';
+import type { StateSpool } from '../../memory/state-spool.ts';
 import type { DestinationGuest, GuestDescription } from '../guest.ts';
+import { type FoundPlace, handleOf } from '../handle.ts';
 import { startVmm } from './boot.ts';
 import { ControlClient } from './control-client.ts';
-import { type GuestAnswer, SimulatedCopy } from './copy.ts';
-import { shapeOf } from './device-model.ts';
-import { socketPath } from './socket-claim.ts';
+import { type GuestAnswer, placeFrom, SimulatedCopy } from './copy.ts';
+import { HYPERVISOR, shapeOf } from './device-model.ts';
+import { answers, socketPath } from './socket-claim.ts';
 
 export interface DestinationOptions {
   /** Directory of the control socket. */
@@ -13,6 +18,8 @@ export interface DestinationOptions {
   /** As the source gave it; it may come from a peer and is checked. */
   readonly description: GuestDescription;
   readonly logFile?: string;
+  /** Told its handle, as `Hypervisor.arrive`. */
+  readonly known: (handle: string) => Promise<void>;
 }
 
 /**
@@ -22,26 +29,59 @@ export interface DestinationOptions {
 export async function startSimulatedDestination(
   options: DestinationOptions,
 ): Promise<DestinationGuest> {
-  const { dir, ramDir, description, logFile } = options;
+  const { dir, ramDir, description, logFile, known } = options;
   const { name } = shapeOf(description);
-  const { socket } = await startVmm(
+  const socket = path.resolve(socketPath(dir, name));
+  await requireNameFree(dir, name);
+  await known(handleOf({ kind: HYPERVISOR, guest: name, socket, ram: [] }));
+  await startVmm(
     [
-      ...['--incoming', '--dir', dir, '--description', JSON.stringify(description)],
+      ...[
+        '--incoming',
+        '--dir',
+        path.dirname(socket),
+        '--description',
+        JSON.stringify(description),
+      ],
       ...(ramDir === undefined ? [] : ['--ram-dir', ramDir]),
       ...(logFile === undefined ? [] : ['--log', logFile]),
     ],
-    socketPath(dir, name),
+    socket,
   );
   const client = await ControlClient.connect(socket, name);
   const answer = await client.execute<GuestAnswer>('query-guest');
-  return new SimulatedDestination(client, name, { ...answer, socket });
+  const guest = new SimulatedDestination(client, answer, placeFrom(socket, answer));
+  try {
+    await known(guest.handle);
+    return guest;
+  } catch (error) {
+    await guest.destroy();
+    throw error;
+  }
+}
+
+/** Looks only: whoever starts a VMM claims its name. @throws GodwitError guest-exists */
+export async function requireNameFree(dir: string, name: string): Promise<void> {
+  if (await answers(path.resolve(socketPath(dir, name))))
+    throw new GodwitError('guest-exists', `a guest named ${name} exists already in ${dir}`);
 }
 
 class SimulatedDestination extends SimulatedCopy implements DestinationGuest {
   readonly placement = 'direct';
+  readonly memory: readonly RegionFile[];
 
-  async loadDeviceState(state: Uint8Array): Promise<void> {
-    const bytes = Buffer.from(state.buffer, state.byteOffset, state.byteLength);
-    await this.client.execute('load-device-state', { state: bytes.toString('base64') });
+  constructor(client: ControlClient, { memory }: GuestAnswer, place: FoundPlace) {
+    super(client, place);
+    this.memory = memory;
+  }
+
+  /** The VMM reads along; the more there is at once, the fewer commands it takes. */
+  async loadDeviceState({ path: file, progress }: StateSpool): Promise<void> {
+    for (let to = 0; !progress.complete; ) {
+      await progress.more(to);
+      to = progress.available;
+      if (!progress.complete) await this.client.execute('read-device-state', { file, to });
+    }
+    await this.client.execute('load-device-state', { file, to: progress.total });
   }
 }

@@ -1,6 +1,7 @@
 import { GodwitError } from '../../errors.ts';
+import { GUEST_NAME_RULE, isGuestName } from '../../guest-name.ts';
 import { PAGE_SIZE } from '../../memory/guest-layout.ts';
-import { GUEST_NAME_RULE, type GuestDescription, isGuestName } from '../guest.ts';
+import type { GuestDescription } from '../guest.ts';
 
 export const HYPERVISOR = 'simulated';
 export const MAX_VCPUS = 16;
@@ -20,7 +21,7 @@ export function requireGuestName(name: string, option: string): string {
 
 export function describe({ name, memory, vcpus }: Shape): GuestDescription {
   const regions = [{ name: 'ram', firstPfn: 0, pages: memory / PAGE_SIZE }];
-  return { name, hypervisor: HYPERVISOR, deviceModel: `godwit-sim-1,vcpus=${vcpus}`, regions };
+  return { name, hypervisor: HYPERVISOR, deviceModel: `godwit-sim-2,vcpus=${vcpus}`, regions };
 }
 
 /**
@@ -30,7 +31,7 @@ export function describe({ name, memory, vcpus }: Shape): GuestDescription {
 export function shapeOf(description: GuestDescription): Shape {
   const { name, hypervisor, deviceModel, regions } = description;
   const refuse = (why: string) => new GodwitError('bad-message', `guest description: ${why}`);
-  const vcpus = Number(/^godwit-sim-1,vcpus=(\d{1,2})$/.exec(deviceModel)?.[1]);
+  const vcpus = Number(/^godwit-sim-2,vcpus=(\d{1,2})$/.exec(deviceModel)?.[1]);
   if (hypervisor !== HYPERVISOR || !(vcpus >= 1 && vcpus <= MAX_VCPUS))
     throw refuse(`device model ${deviceModel} of ${hypervisor} is not a simulated guest's`);
   const region = regions[0];

@@ -3,7 +3,7 @@ import { GodwitError } from '../../errors.ts';
 import { PAGE_SIZE, type RegionFile } from '../../memory/guest-layout.ts';
 import type { GuestDescription } from '../guest.ts';
 import { describe, type Shape } from './device-model.ts';
-import { type DeviceState, decodeDeviceState, encodeDeviceState } from './device-state.ts';
+import { type DeviceState, type DeviceStateReader, encodeDeviceState } from './device-state.ts';
 import { DirtyLog } from './dirty-log.ts';
 import type { SliceCheck } from './guest-memory.ts';
 import { GuestThread } from './guest-thread.ts';
@@ -12,8 +12,21 @@ import type { RamFile } from './ram-file.ts';
 import type { VcpuProgram, VcpuState } from './vcpu.ts';
 import type { WorkloadSettings } from './workload.ts';
 
-/** As QEMU names them. `postmigrate`: suspended, and its device state was taken. */
-export type MachineStatus = 'prelaunch' | 'inmigrate' | 'running' | 'paused' | 'postmigrate';
+/** As QEMU names them. `postmigrate`: an agent has suspended it, and its device state was taken. */
+export type MachineStatus =
+  | 'prelaunch'
+  | 'inmigrate'
+  | 'running'
+  | 'paused'
+  | 'postmigrate'
+  | GuestTrouble;
+
+/** Why a guest may stop by itself, as QEMU names what it then is. */
+export const GUEST_TROUBLES = ['io-error', 'guest-panicked', 'shutdown', 'watchdog'] as const;
+export type GuestTrouble = (typeof GUEST_TROUBLES)[number];
+
+/** Who has told a guest to stop. */
+export type Stopper = 'agent' | 'operator';
 
 /** What a fresh guest is made of; one that migrates in brings it along. */
 export type GuestProgram = Pick<DeviceState, 'seed' | 'mix' | 'settings' | 'paddedSize'>;
@@ -29,6 +42,8 @@ export class Machine {
   readonly memory: readonly RegionFile[];
   readonly dirtyLog: DirtyLog;
   #status: MachineStatus = 'prelaunch';
+  /** Who paused it, while it is paused. */
+  #stoppedBy: Stopper | undefined;
   #identity: (GuestProgram & { readonly uuid: string }) | undefined;
   #lastChange: Promise<unknown> = Promise.resolve();
   readonly #vcpus: readonly GuestThread[];
@@ -54,6 +69,15 @@ export class Machine {
     return this.#status;
   }
 
+  get stoppedBy(): Stopper | undefined {
+    return this.#stoppedBy;
+  }
+
+  /** What it is padded to; what is more than that is small. */
+  get deviceStateBytes(): number {
+    return this.#identity?.paddedSize ?? 0;
+  }
+
   get settings(): WorkloadSettings | undefined {
     return this.#identity?.settings;
   }
@@ -63,7 +87,7 @@ export class Machine {
     return this.#inTurn(async () => {
       await this.#program({ ...program, uuid: randomUUID() });
       await this.#eachVcpu('boot');
-      this.#status = 'paused';
+      this.#stand('paused', 'operator');
     });
   }
 
@@ -76,13 +100,13 @@ export class Machine {
   }
 
   /** Resolves when every vCPU stands between two writes. False when the guest did not run. */
-  suspend(): Promise<boolean> {
-    return this.#inTurn(async () => {
-      if (this.#status !== 'running') return false;
-      await Promise.all([this.#heartbeat.call('pause'), this.#eachVcpu('pause')]);
-      this.#status = 'paused';
-      return true;
-    });
+  suspend(by: Stopper): Promise<boolean> {
+    return this.#inTurn(() => this.#stop('paused', by));
+  }
+
+  /** As `suspend`, for a reason of the guest's own. */
+  fail(trouble: GuestTrouble): Promise<boolean> {
+    return this.#inTurn(() => this.#stop(trouble));
   }
 
   /** Resolves after the guest's first heartbeat. False when it runs already. */
@@ -90,13 +114,16 @@ export class Machine {
     return this.#inTurn(async () => {
       if (this.#status === 'running') return false;
       if (this.#identity === undefined) throw notNow('resumed before its device state is loaded');
+      // As with QEMU: what has stopped a guest may be mended, but there is nothing to go on with here.
+      if (this.#status === 'shutdown') throw notNow('resumed: it has shut itself down');
       await Promise.all([this.#eachVcpu('run'), this.#heartbeat.call('run')]);
-      this.#status = 'running';
+      this.#stand('running');
       return true;
     });
   }
 
-  saveDeviceState(): Promise<Buffer> {
+  /** As `encodeDeviceState` makes it. */
+  saveDeviceState(): Promise<Generator<Buffer>> {
     return this.#inTurn(async () => {
       if (this.#status !== 'paused' && this.#status !== 'postmigrate')
         throw notNow(`asked for its device state while it is ${this.#status}`);
@@ -104,22 +131,22 @@ export class Machine {
         this.#eachVcpu<VcpuState>('save'),
         this.heartbeat(),
       ]);
-      this.#status = 'postmigrate';
+      if (this.#stoppedBy !== 'operator') this.#stand('postmigrate', 'agent');
       const { deviceModel } = this.description;
       return encodeDeviceState({ deviceModel, ...this.#identity!, vcpus, heartbeat });
     });
   }
 
   /** Everything that takes time happens here, so that `resume` only wakes the threads. */
-  loadDeviceState(bytes: Buffer): Promise<void> {
+  loadDeviceState(arrived: DeviceStateReader): Promise<void> {
     return this.#inTurn(async () => {
       if (this.#status !== 'inmigrate') throw notNow(`given a device state: it is ${this.#status}`);
-      const state = decodeDeviceState(bytes, this.description.deviceModel);
+      const state = arrived.end(this.description.deviceModel);
       const { uuid, seed, mix, settings, paddedSize } = state;
       await this.#program({ uuid, seed, mix, settings, paddedSize });
       await Promise.all(this.#vcpus.map((vcpu, i) => vcpu.call('load', state.vcpus[i])));
       await this.#heartbeat.call('load', state.heartbeat);
-      this.#status = 'paused';
+      this.#stand('paused', 'agent');
     });
   }
 
@@ -157,6 +184,18 @@ export class Machine {
       this.#identity = { ...this.#identity, settings };
       await this.#eachVcpu('plan', { ...this.#identity } satisfies VcpuProgram);
     });
+  }
+
+  async #stop(status: MachineStatus, by?: Stopper): Promise<boolean> {
+    if (this.#status !== 'running') return false;
+    await Promise.all([this.#heartbeat.call('pause'), this.#eachVcpu('pause')]);
+    this.#stand(status, by);
+    return true;
+  }
+
+  #stand(status: MachineStatus, by?: Stopper): void {
+    this.#status = status;
+    this.#stoppedBy = by;
   }
 
   async #program(identity: GuestProgram & { readonly uuid: string }): Promise<void> {

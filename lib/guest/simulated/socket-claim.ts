@@ -1,7 +1,9 @@
-import { createHash } from 'node:crypto';
-import { mkdirSync, readlinkSync, realpathSync, rmSync } from 'node:fs';
-import { connect, createServer } from 'node:net';
+import { readlinkSync, rmSync } from 'node:fs';
+import { readdir } from 'node:fs/promises';
+import { connect } from 'node:net';
 import { join } from 'node:path';
+import { Claim } from '../../claim.ts';
+import { makeDirectory } from '../../directory.ts';
 import { GodwitError } from '../../errors.ts';
 
 /** The control socket of a guest. */
@@ -14,30 +16,57 @@ export function ramLinkPath(dir: string, name: string): string {
   return join(dir, `${name}.ram`);
 }
 
+/** What a VMM has of its name: the path of its control socket, and the claim that it removes at its end. */
+export interface ClaimedName {
+  readonly path: string;
+  readonly claim: Claim;
+}
+
 /**
  * Makes sure that no other live VMM has this name in this directory, and removes the socket and the
- * memory of a dead one. The name is held by an abstract socket, which the kernel frees when the process ends
- * however it ends, so that of two starts at the same time one is refused.
- * @throws GodwitError guest-exists, listen-failed
+ * memory of a dead one. The name is this process's until it ends, however it ends.
+ * @throws GodwitError guest-exists, listen-failed, claim-failed
  */
-export async function claimSocket(dir: string, name: string): Promise<string> {
+export async function claimSocket(dir: string, name: string): Promise<ClaimedName> {
   try {
-    mkdirSync(dir, { recursive: true, mode: 0o700 });
+    makeDirectory(dir);
   } catch (cause) {
     throw new GodwitError('listen-failed', `cannot create ${dir}: ${(cause as Error).message}`, {
       cause,
     });
   }
   const path = socketPath(dir, name);
-  const id = createHash('sha256')
-    .update(`${realpathSync(dir)}/${name}`)
-    .digest('hex');
-  // The abstract name counts within a network namespace, the socket file across them: ask both.
-  if (!(await isFree(`\0godwit-guest-${id}`)) || (await answers(path)))
+  const claim = await Claim.take(join(dir, `${name}.lock`));
+  // A VMM of an earlier version holds no lock, but it answers.
+  if (claim === undefined || (await answers(path))) {
+    claim?.remove();
     throw new GodwitError('guest-exists', `a guest named ${name} exists already in ${dir}`);
+  }
   rmSync(path, { force: true });
   removeLinkedRam(ramLinkPath(dir, name));
-  return path;
+  return { path, claim };
+}
+
+/**
+ * Removes what VMMs that were killed have left in a directory: whoever can claim their name knows that
+ * nobody has it. @param isOpen whether a journal knows an open migration of a guest of that name
+ * @returns the names of their guests
+ */
+export async function removeRemains(
+  dir: string,
+  isOpen: (guest: string) => boolean,
+): Promise<string[]> {
+  const files = await readdir(dir).catch(() => []); // there is nothing in it
+  const names = new Set(files.map((file) => /^(.+)\.(?:sock|ram|lock)$/.exec(file)?.[1]));
+  const dead: string[] = [];
+  for (const name of names) {
+    if (name === undefined || isOpen(name)) continue;
+    const claimed = await claimSocket(dir, name).catch(() => undefined); // it is somebody's
+    if (claimed === undefined) continue;
+    claimed.claim.remove();
+    dead.push(name);
+  }
+  return dead;
 }
 
 function removeLinkedRam(link: string): void {
@@ -47,15 +76,6 @@ function removeLinkedRam(link: string): void {
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
   }
-}
-
-async function isFree(abstractName: string): Promise<boolean> {
-  const { promise, resolve } = Promise.withResolvers<boolean>();
-  const holder = createServer();
-  holder.once('error', () => resolve(false));
-  holder.listen(abstractName, () => resolve(true));
-  holder.unref();
-  return promise;
 }
 
 /** True when a process listens on the socket. */

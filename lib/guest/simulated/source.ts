@@ -1,52 +1,80 @@
-import { readdir } from 'node:fs/promises';
+import path from 'node:path';
 import { GodwitError } from '../../errors.ts';
+import type { RegionFile } from '../../memory/guest-layout.ts';
 import type { PageSet } from '../../memory/page-set.ts';
+import { MAX_DEVICE_STATE } from '../../memory/state-progress.ts';
+import type { StateSpool } from '../../memory/state-spool.ts';
 import type { GuestDescription, ReadableGuest } from '../guest.ts';
-import { ControlClient } from './control-client.ts';
-import { type GuestAnswer, SimulatedCopy } from './copy.ts';
+import type { FoundPlace } from '../handle.ts';
+import type { RecallPlace } from '../recall/recall-protocol.ts';
+import { movable, type RunState } from '../run-state.ts';
+import type { ControlClient } from './control-client.ts';
+import {
+  type GuestAnswer,
+  placeFrom,
+  runStateOf,
+  SimulatedCopy,
+  type StatusAnswer,
+} from './copy.ts';
+import { connectGuest } from './guest-dir.ts';
 import { socketPath } from './socket-claim.ts';
-import type { VmmRemains } from './vmm-end.ts';
 
 /**
  * The simulated guest of this name, for migrating it away.
  * @throws GodwitError unknown-guest, naming the guests there are; guest-not-running
  */
 export async function connectSimulatedSource(dir: string, name: string): Promise<ReadableGuest> {
-  const socket = socketPath(dir, name);
-  let client: ControlClient;
+  const client = await connectGuest(dir, name);
   try {
-    client = await ControlClient.connect(socket, name);
-  } catch (cause) {
-    const names = await simulatedGuestNames(dir);
-    const known = names.length === 0 ? `there is none in ${dir}` : `there are ${names.join(', ')}`;
-    throw new GodwitError('unknown-guest', `no simulated guest "${name}"; ${known}`, { cause });
-  }
-  const answer = await client.execute<GuestAnswer>('query-guest');
-  if (answer.status !== 'running') {
+    const answer = await client.execute<GuestAnswer>('query-guest');
+    const place = placeFrom(path.resolve(socketPath(dir, name)), answer);
+    const guest = new SimulatedSource(client, answer, place);
+    await guest.look();
+    return guest;
+  } catch (error) {
     client.close();
-    // Moving a guest that somebody stopped would start it at the other end.
-    const text = `guest ${name} is ${answer.status}; only a running guest can be moved`;
-    throw new GodwitError('guest-not-running', text);
+    throw error;
   }
-  return new SimulatedSource(client, answer.description, { ...answer, socket });
-}
-
-/** Names of the guests with a control socket in a directory, sorted; some may be dead. */
-export async function simulatedGuestNames(dir: string): Promise<string[]> {
-  const files = await readdir(dir).catch(() => []);
-  return files
-    .filter((file) => file.endsWith('.sock'))
-    .map((file) => file.slice(0, -'.sock'.length))
-    .sort();
 }
 
 class SimulatedSource extends SimulatedCopy implements ReadableGuest {
   readonly pages = 'read';
   readonly description: GuestDescription;
+  readonly memory: readonly RegionFile[];
+  readonly deviceStateBytes: number;
+  readonly recallPlace: RecallPlace;
+  #arrives: 'running' | 'paused' = 'running';
+  /** What it has been stopped for since it was opened, by whoever is no agent. */
+  #stands: RunState | undefined;
+  #stopListener: ((state: RunState) => void) | undefined;
+  #spool: StateSpool | undefined;
 
-  constructor(client: ControlClient, description: GuestDescription, vmm: VmmRemains) {
-    super(client, description.name, vmm);
-    this.description = description;
+  constructor(client: ControlClient, answer: GuestAnswer, place: FoundPlace) {
+    super(client, place);
+    this.description = answer.description;
+    this.deviceStateBytes = answer.deviceStateBytes;
+    const { socket, guest, process } = place;
+    this.recallPlace = { kind: 'simulated', socket, guest, pid: process.pid };
+    this.memory = answer.memory;
+    client.on('STOP', ({ data }) => this.#stopped(data as unknown as StatusAnswer));
+    client.on('RESUME', () => {
+      this.#arrives = 'running';
+      this.#stands = undefined;
+    });
+  }
+
+  /** @throws GodwitError guest-not-running */
+  async look(): Promise<void> {
+    this.#arrives = movable(this.description.name, await this.state());
+  }
+
+  get arrives(): 'running' | 'paused' {
+    return this.#arrives;
+  }
+
+  onStopped(listener: (state: RunState) => void): void {
+    this.#stopListener = listener;
+    if (this.#stands !== undefined) listener(this.#stands);
   }
 
   async startDirtyLog(): Promise<void> {
@@ -65,8 +93,38 @@ class SimulatedSource extends SimulatedCopy implements ReadableGuest {
     for (let i = 0; i < log.length; i++) set[i]! |= log[i]!;
   }
 
-  async saveDeviceState(): Promise<Uint8Array> {
-    const { state } = await this.client.execute<{ state: string }>('save-device-state');
-    return Buffer.from(state, 'base64');
+  async stopDirtyLog(): Promise<void> {
+    await this.client.execute('dirty-log-stop');
+  }
+
+  async saveInto(spool: StateSpool): Promise<void> {
+    this.#spool = spool;
+  }
+
+  /** The VMM writes it, from its beginning on, and tells how far it is. */
+  async saveDeviceState(): Promise<number> {
+    const { path, progress } = this.#spool!;
+    const stopListening = this.client.on('DEVICE_STATE', ({ data }) => {
+      const written = Number(data?.written);
+      if (written <= MAX_DEVICE_STATE) progress.wrote(0, written); // else the answer is refused
+    });
+    try {
+      const answer = await this.client.execute<{ written: number }>('save-device-state', {
+        file: path,
+      });
+      progress.wrote(0, answer.written);
+      progress.endAt(answer.written);
+      return answer.written;
+    } finally {
+      stopListening();
+    }
+  }
+
+  #stopped({ status, by }: StatusAnswer): void {
+    if (by === 'agent') return;
+    const state = runStateOf(status);
+    if (state === 'paused') this.#arrives = 'paused';
+    this.#stands = state;
+    this.#stopListener?.(state);
   }
 }

@@ -95,7 +95,7 @@ function programOf(given: Given): GuestProgram {
     seed: parseCount(given.seed, '--seed', { min: 0, max: 2 ** 32 - 1 }),
     mix: given.content === undefined ? DEFAULT_MIX : parseContentMix(given.content, '--content'),
     settings: workloadSettings(given.workload, chosenSettings(given)),
-    paddedSize: parseSize(given['device-state'], '--device-state', { max: 16 * MIB }),
+    paddedSize: parseSize(given['device-state'], '--device-state', { max: 256 * MIB }),
   };
 }
 

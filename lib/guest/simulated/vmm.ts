@@ -1,6 +1,6 @@
 import { appendFileSync, rmSync, symlinkSync } from 'node:fs';
 import { asGodwitError } from '../../errors.ts';
-import { machineCommands } from './commands.ts';
+import { LONG, machineCommands } from './commands.ts';
 import { ControlServer } from './control-server.ts';
 import { Machine } from './machine.ts';
 import { RamFile } from './ram-file.ts';
@@ -18,14 +18,17 @@ async function start({ dir, ramDir, logFile, shape, program }: VmmOptions): Prom
     if (logFile === undefined) return;
     appendFileSync(logFile, `${new Date().toISOString()} ${shape.name}[${process.pid}] ${text}\n`);
   };
-  const path = await claimSocket(dir, shape.name);
-  const ram = new RamFile(ramDir, shape.name, shape.memory);
-  const link = ramLinkPath(dir, shape.name);
-  symlinkSync(ram.path, link);
+  const { path, claim } = await claimSocket(dir, shape.name);
+  const files = [path];
   // 'exit' comes on every way out but SIGKILL; what that leaves, the next claim of the name removes.
   process.on('exit', () => {
-    for (const file of [ram.path, link, path]) rmSync(file, { force: true });
+    for (const file of files) rmSync(file, { force: true });
+    claim.remove(); // last: then the name and its files may be another's
   });
+  const ram = new RamFile(ramDir, shape.name, shape.memory);
+  const link = ramLinkPath(dir, shape.name);
+  files.push(ram.path, link);
+  symlinkSync(ram.path, link);
 
   let server: ControlServer | undefined;
   const end = async (why: string, exitCode: number) => {
@@ -45,14 +48,14 @@ async function start({ dir, ramDir, logFile, shape, program }: VmmOptions): Prom
     await machine.boot(program);
     await machine.resume();
   }
-  const announce = (event: string) => {
+  const announce = (event: string, data?: Record<string, unknown>) => {
     log(event);
-    server?.announce(event);
+    server?.announce(event, data);
   };
   const commands = machineCommands(machine, announce, () => {
     setImmediate(() => void end('told to quit', 0)); // after the answer
   });
-  server = new ControlServer(commands);
+  server = new ControlServer(commands, LONG);
   await server.listen(path);
   log(`ready, ${machine.status}, memory in ${ram.path}`);
   process.stdout.write('ready\n');

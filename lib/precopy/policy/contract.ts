@@ -1,4 +1,7 @@
-import type { Estimate, Policy, PrecopyStats, Verdict } from '../stats.ts';
+import { UNDIVIDED } from '../fit.ts';
+import { isHeld } from '../hold.ts';
+import { type Estimate, type Policy, type PrecopyStats, UNKNOWN, type Verdict } from '../stats.ts';
+import { keepReady, onHold } from './hold.ts';
 import { onCutover, onTimeUp } from './orders.ts';
 import { HOPELESS_FACTOR, type Terms, termsOf } from './terms.ts';
 import {
@@ -9,7 +12,18 @@ import {
   type Trend,
   trendOf,
 } from './trend.ts';
-import { abort, enough, goOn, pause, range, shortfall, text, withinLimit } from './wording.ts';
+import {
+  abort,
+  above,
+  beyond,
+  enough,
+  goOn,
+  pause,
+  range,
+  text,
+  tooLong,
+  withinLimit,
+} from './wording.ts';
 
 /** How much longer than a hopeless case a near miss is waited for. */
 const NEAR_MISS_PATIENCE = 4;
@@ -37,17 +51,35 @@ const WORTHWHILE_MS = 5;
  *   no round can shrink are already that far above. A near miss is waited for longer.
  * - **`--timeout`** covers the whole move, so the decision falls when a suspension begun now would
  *   just end in time: pause if the forecast fits, else abort (workload) or pause (completion).
- * - **A cutover** is an order: it is obeyed whatever the forecast, `--abort-above` excepted.
+ * - **A cutover** is an order: it is followed as soon as the forecast says that the suspension will
+ *   not be rolled back, or with force at once.
+ * - **A hold** comes before all that: the guest is kept ready and not moved (see `onHold`). In a
+ *   window the policy does not give up, but waits for a better moment until the window ends.
  *
  * A dirty rate above the drain rate proves nothing by itself and is not looked at: what counts is
  * what each round really left.
  */
 export const contractPolicy: Policy = (stats, limits) => {
-  const terms = termsOf(limits);
-  const order = onTimeUp(stats, terms) ?? onCutover(stats, terms);
+  const terms = termsOf(limits, stats.estimate ?? UNDIVIDED);
+  const { allowed } = terms;
+  if (isHeld(stats)) return onHold(stats, allowed, limits.timeoutMs)!;
+  const order = onTimeUp(stats, terms) ?? onCutover(stats, limits);
   if (order !== undefined) return order;
-  return stats.when === 'before-round' ? atSync(stats, terms) : betweenSyncs(stats);
+  if (stats.when === 'after-round' || stats.when === 'in-round') return betweenSyncs(stats);
+  const verdict = atSync(stats, terms);
+  return inWindow(stats, terms, verdict);
 };
+
+/** A window is the time to wait for a good moment in, and a suspension has to end in it. */
+function inWindow(stats: PrecopyStats, { allowed }: Terms, verdict: Verdict): Verdict {
+  const closesMs = stats.hold?.closesMs ?? UNKNOWN;
+  if (closesMs === UNKNOWN) return verdict;
+  const left = `the window is open for another ${text(closesMs)}`;
+  const tooLate = verdict.action === 'stop-and-copy' && (stats.estimate?.high ?? 0) >= closesMs;
+  return tooLate || verdict.action === 'abort'
+    ? keepReady(stats, allowed, `waiting for a better moment, and ${left}`)
+    : verdict;
+}
 
 function betweenSyncs({ when, iteration, estimate }: PrecopyStats): Verdict {
   if (when === 'after-round') {
@@ -63,10 +95,10 @@ function atSync(stats: PrecopyStats, terms: Terms): Verdict {
   if (iteration === 0) return goOn(`nothing is sent yet: all ${totalPages} pages are to go`);
   if (dirtyCount === 0 && estimate === undefined) return pause('no page is left to send');
   if (estimate === undefined) return goOn(`${dirtyCount} pages are dirty; no forecast yet`);
-  if (estimate.high <= terms.pauseBelow) return low(stats, estimate, terms);
-
   const trend = trendOf(stats);
-  const tooDear = fixedTooDear(estimate, terms);
+  if (estimate.high <= terms.pauseBelow) return low(stats, estimate, terms, trend);
+
+  const tooDear = fixedTooDear(estimate, terms, trend);
   if (tooDear !== undefined) return tooDear;
   if (estimate.expected <= terms.allowed) return fitting(stats, estimate, terms, trend);
   return terms.workloadFirst
@@ -75,41 +107,50 @@ function atSync(stats: PrecopyStats, terms: Terms): Verdict {
 }
 
 /** Below the lower threshold: pause, unless the guest is becoming idle. */
-function low(stats: PrecopyStats, estimate: Estimate, { pauseBelow, limits }: Terms): Verdict {
+function low(stats: PrecopyStats, estimate: Estimate, terms: Terms, trend: Trend): Verdict {
+  const { limits, limit } = terms;
   const before = stats.history.at(-1)?.dirtyPages ?? 0;
   const gain = estimate.expected - estimate.fixed;
   // The next round takes about as long as sending its pages while suspended would.
   const endsInTime = stats.elapsedMs + gain + estimate.high < (limits.timeoutMs ?? Infinity);
   const falling = stats.dirtyCount <= before * SUBSTANTIAL_FALL;
-  if (falling && gain > WORTHWHILE_MS && endsInTime) {
+  if (falling && gain > WORTHWHILE_MS && endsInTime && !hasSettled(stats, estimate, terms, trend)) {
     return goOn(
       `forecast ${range(estimate)} would do, but the guest is becoming idle (${before} to ${stats.dirtyCount} pages in a round): another round shortens it`,
     );
   }
-  return pause(`forecast ${range(estimate)} is ${withinLimit(pauseBelow)}`);
+  return pause(`forecast ${range(estimate)} is ${withinLimit(limits.pauseBelowMs ?? limit)}`);
 }
 
 /** What no round can shrink is already far beyond what is allowed: no reason to wait. */
-function fixedTooDear({ fixed }: Estimate, terms: Terms): Verdict | undefined {
-  const bound = terms.workloadFirst ? terms.hopeless : terms.abortAbove * HOPELESS_FACTOR;
+function fixedTooDear(estimate: Estimate, terms: Terms, { bestMs }: Trend): Verdict | undefined {
+  const { fixed } = estimate;
+  const bound = terms.workloadFirst ? terms.hopeless : terms.ceiling * HOPELESS_FACTOR;
   if (fixed <= bound) return undefined;
-  const limit = terms.workloadFirst ? terms.allowed : terms.abortAbove;
-  return abort(
-    `device state, handover and verification alone take ${text(fixed)}, above the ${text(limit)} allowed; no round can shorten that`,
-  );
+  const enoughMs = enough(estimate, Math.min(bestMs, estimate.expected));
+  const reason = `device state, handover and verification alone take ${text(fixed)}, above the ${text(terms.workloadFirst ? terms.limit : terms.ceiling)} allowed; no round can shorten that; a limit of ${enoughMs} ms would have been enough`;
+  return { ...abort(reason), enoughMs };
 }
 
 /** Fits the limit but not the lower threshold: wait a little for a local minimum. */
 function fitting(stats: PrecopyStats, estimate: Estimate, terms: Terms, trend: Trend): Verdict {
-  const settled = stalledFor(trend, SETTLE_MS) && atLocalMinimum(trend, estimate.expected);
-  if (settled || stalledFor(trend, patienceMs(stats, terms.limits))) {
+  if (hasSettled(stats, estimate, terms, trend)) {
     return pause(
-      `forecast ${range(estimate)} no longer improves (best ${text(trend.bestMs)}) and is ${withinLimit(terms.allowed)}`,
+      `forecast ${range(estimate)} no longer improves (best ${text(trend.bestMs)}) and is ${withinLimit(terms.limit)}`,
     );
   }
-  return goOn(
-    `forecast ${range(estimate)} is ${withinLimit(terms.allowed)}, but may still improve`,
-  );
+  return goOn(`forecast ${range(estimate)} is ${withinLimit(terms.limit)}, but may still improve`);
+}
+
+/** A local minimum, or waited for long enough. */
+function hasSettled(
+  stats: PrecopyStats,
+  { expected }: Estimate,
+  { limits }: Terms,
+  trend: Trend,
+): boolean {
+  const atMinimum = stalledFor(trend, SETTLE_MS) && atLocalMinimum(trend, expected);
+  return atMinimum || stalledFor(trend, patienceMs(stats, limits));
 }
 
 function tooLongForWorkload(
@@ -124,7 +165,7 @@ function tooLongForWorkload(
   const window = hopeless ? patience : patience * NEAR_MISS_PATIENCE;
   if (!stalledFor(trend, window)) return wait(estimate, terms, trend, window);
   const waited = `nothing better in ${text(trend.sinceBetterMs)} (${trend.roundsSinceBetter} rounds)`;
-  return abort(`${waited}; ${shortfall(estimate.expected, best, terms.allowed)}`);
+  return tooLong(waited, estimate, best, terms);
 }
 
 /** Completion is preferred: break the promise, but at the best moment, and below abort-above. */
@@ -138,21 +179,21 @@ function tooLongForNow(
   if (!stalledFor(trend, patience)) return wait(estimate, terms, trend, patience);
   const forecast = estimate.expected;
   const acceptable = acceptableAfter(trend, patience);
-  if (forecast > terms.abortAbove) {
+  if (forecast > terms.ceiling) {
     const best = Math.min(trend.bestMs, forecast);
-    if (best <= terms.abortAbove && acceptable < forecast) return waitForMinimum(forecast, best);
-    return abort(
-      `nothing better in ${text(trend.sinceBetterMs)} and the forecast of ${text(forecast)} is above the ${text(terms.abortAbove)} of --abort-above; ${enough(best)} would have been enough`,
-    );
+    if (best <= terms.ceiling && acceptable < forecast) return waitForMinimum(forecast, best);
+    const enoughMs = enough(estimate, best);
+    const reason = `nothing better in ${text(trend.sinceBetterMs)} and the forecast of ${text(forecast)} is ${beyond(forecast, terms)}; ${enoughMs} ms would have been enough`;
+    return { ...abort(reason), enoughMs };
   }
   if (forecast > acceptable) return waitForMinimum(forecast, trend.bestMs);
   return pause(
-    `nothing better than ${text(trend.bestMs)} in ${text(trend.sinceBetterMs)}: the forecast of ${text(forecast)} is above the limit of ${text(terms.allowed)}, but completion is preferred`,
+    `nothing better than ${text(trend.bestMs)} in ${text(trend.sinceBetterMs)}: the forecast of ${text(forecast)} is above the limit of ${text(terms.limit)}, but completion is preferred`,
   );
 }
 
-function wait({ expected }: Estimate, { allowed }: Terms, trend: Trend, windowMs: number): Verdict {
-  const forecast = `forecast ${text(expected)} is above the limit of ${text(allowed)}`;
+function wait({ expected }: Estimate, terms: Terms, trend: Trend, windowMs: number): Verdict {
+  const forecast = `forecast ${text(expected)} is ${above(expected, terms)}`;
   if (trend.roundsSinceBetter === 0) return goOn(`${forecast}, but it is improving`);
   return goOn(
     `${forecast}; best ${text(trend.bestMs)}, waited ${text(trend.sinceBetterMs)} of ${text(windowMs)} for a better moment`,

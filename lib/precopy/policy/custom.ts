@@ -2,6 +2,7 @@ import { stat } from 'node:fs/promises';
 import { Worker } from 'node:worker_threads';
 import { GodwitError } from '../../errors.ts';
 import { formatDuration } from '../../units.ts';
+import { isHeld } from '../hold.ts';
 import type { Consult, OpenPolicy } from '../loop.ts';
 import type { PolicyLimits, PrecopyStats, Verdict } from '../stats.ts';
 import { contractPolicy } from './contract.ts';
@@ -21,7 +22,7 @@ const MAX_LOST_WORKERS = 3;
 /** A policy looks at a few kilobytes of numbers; more than this is a leak. */
 const MAX_HEAP_MB = 64;
 const MAX_REASON = 500;
-const ACTIONS: readonly string[] = ['continue', 'stop-and-copy', 'abort'];
+const ACTIONS: readonly string[] = ['continue', 'hold', 'stop-and-copy', 'abort'];
 
 /**
  * Loads an operator's policy module into a worker of its own: a module that throws, hangs, exits or
@@ -65,8 +66,11 @@ class WorkerPolicy implements OpenPolicy {
 
   readonly consult: Consult = async (stats, limits) => {
     const answer = await this.#ask(stats, limits);
-    if ('verdict' in answer) return { verdict: answer.verdict };
-    const problem = `the policy module ${answer.problem}; the contract policy decided instead`;
+    const breaksHold =
+      'verdict' in answer && answer.verdict.action === 'stop-and-copy' && isHeld(stats);
+    if ('verdict' in answer && !breaksHold) return { verdict: answer.verdict };
+    const what = 'problem' in answer ? answer.problem : 'answered stop-and-copy for a held guest';
+    const problem = `the policy module ${what}; the contract policy decided instead`;
     return { verdict: contractPolicy(stats, limits), problem };
   };
 

@@ -1,7 +1,11 @@
-import type { PrecopyStats, Verdict } from '../stats.ts';
+import { cutoverObjection } from '../cutover.ts';
+import type { PolicyLimits, PrecopyStats, Verdict } from '../stats.ts';
 import type { Terms } from './terms.ts';
 import { trendOf } from './trend.ts';
-import { abort, goOn, pause, range, shortfall, text, withinLimit } from './wording.ts';
+import { abort, beyond, goOn, pause, range, text, tooLong, withinLimit } from './wording.ts';
+
+/** A policy is asked at least so often, ms. */
+const ASKED_EVERY_MS = 250;
 
 /** Undefined while a suspension begun now would end well within `--timeout`. */
 export function onTimeUp(stats: PrecopyStats, terms: Terms): Verdict | undefined {
@@ -9,9 +13,7 @@ export function onTimeUp(stats: PrecopyStats, terms: Terms): Verdict | undefined
   if (timeoutMs === undefined) return undefined;
   const { elapsedMs, estimate } = stats;
   const forecast = estimate?.expected;
-  const longest = terms.workloadFirst ? terms.allowed : terms.abortAbove;
-  const reserve = forecast === undefined ? 0 : Math.min(forecast, longest);
-  if (elapsedMs + reserve < timeoutMs) return undefined;
+  if (elapsedMs + neededMs(forecast, terms) < timeoutMs) return undefined;
 
   const time = `${text(elapsedMs)} of the ${text(timeoutMs)} of --timeout are used`;
   return terms.workloadFirst
@@ -19,63 +21,52 @@ export function onTimeUp(stats: PrecopyStats, terms: Terms): Verdict | undefined
     : onTimeUpForCompletion(time, forecast, terms);
 }
 
+/**
+ * What has to be left of the time for a suspension. One that does not fit is waited for until the next
+ * question would come too late, whatever the limit: a longer one must not give up sooner.
+ */
+function neededMs(forecast: number | undefined, terms: Terms): number {
+  if (forecast === undefined) return 0;
+  if (!terms.workloadFirst) return Math.min(forecast, terms.ceiling);
+  return forecast <= terms.allowed ? forecast : ASKED_EVERY_MS;
+}
+
 /** It never forces a suspension, but one that fits and still ends in time is welcome. */
-function onTimeUpForWorkload(
-  time: string,
-  stats: PrecopyStats,
-  { limits, allowed }: Terms,
-): Verdict {
-  const forecast = stats.estimate?.expected;
-  if (forecast === undefined) return abort(`${time} and no forecast was possible yet`);
-  if (forecast > allowed) {
-    const best = Math.min(forecast, trendOf(stats).bestMs);
-    return abort(`${time}; ${shortfall(forecast, best, allowed)}`);
-  }
-  return stats.elapsedMs < limits.timeoutMs!
-    ? pause(`${time} and the forecast of ${text(forecast)} is ${withinLimit(allowed)}`)
+function onTimeUpForWorkload(time: string, stats: PrecopyStats, terms: Terms): Verdict {
+  const { estimate } = stats;
+  if (estimate === undefined) return abort(`${time} and no forecast was possible yet`);
+  const forecast = estimate.expected;
+  if (forecast > terms.allowed)
+    return tooLong(time, estimate, Math.min(forecast, trendOf(stats).bestMs), terms);
+  return stats.elapsedMs < terms.limits.timeoutMs!
+    ? pause(`${time} and the forecast of ${text(forecast)} is ${withinLimit(terms.limit)}`)
     : abort(`${time}: too late for a suspension, though the forecast is ${text(forecast)}`);
 }
 
-function onTimeUpForCompletion(
-  time: string,
-  forecast: number | undefined,
-  { abortAbove }: Terms,
-): Verdict {
+function onTimeUpForCompletion(time: string, forecast: number | undefined, terms: Terms): Verdict {
   if (forecast === undefined) {
-    return abortAbove === Number.POSITIVE_INFINITY
+    return terms.ceiling === Number.POSITIVE_INFINITY
       ? pause(`${time} and completion is preferred; no forecast was possible yet`)
       : abort(`${time} and no forecast was possible yet, which --abort-above would need`);
   }
-  return forecast > abortAbove
-    ? abort(
-        `${time} and the forecast of ${text(forecast)} is above the ${text(abortAbove)} of --abort-above`,
-      )
+  return forecast > terms.ceiling
+    ? abort(`${time} and the forecast of ${text(forecast)} is ${beyond(forecast, terms)}`)
     : pause(`${time} and completion is preferred; forecast ${text(forecast)}`);
 }
 
-/** The operator's order, which only `--abort-above` overrules. */
-export function onCutover(
-  stats: PrecopyStats,
-  { allowed, abortAbove }: Terms,
-): Verdict | undefined {
-  if (!stats.cutoverRequested) return undefined;
-  const forecast = stats.estimate?.expected;
-  if (forecast === undefined) {
-    // With a ceiling to respect, the first forecast is waited for: one round at most.
-    if (abortAbove !== Number.POSITIVE_INFINITY) {
-      return goOn('cutover requested; --abort-above makes it wait for the first forecast');
-    }
-    return pause('cutover requested before any forecast was possible');
-  }
-  if (forecast > abortAbove) {
-    return abort(
-      `cutover requested, but the forecast of ${text(forecast)} is above the ${text(abortAbove)} of --abort-above`,
-    );
-  }
-  if (forecast > allowed) {
-    return pause(
-      `cutover requested, although the forecast of ${text(forecast)} is above the limit of ${text(allowed)}`,
-    );
-  }
-  return pause(`cutover requested; forecast ${range(stats.estimate!)}`);
+/**
+ * The operator's order. By its forecast a suspension must do, unless the order is forced; without
+ * one the order waits for the first, a round at most. An order that finds a longer forecast than
+ * when it was accepted waits while rounds still shorten it; then the loop takes it away.
+ */
+export function onCutover(stats: PrecopyStats, limits: PolicyLimits): Verdict | undefined {
+  const { cutoverRequested, cutoverForced, estimate } = stats;
+  if (!cutoverRequested) return undefined;
+  const forecast = estimate === undefined ? 'no forecast yet' : `forecast ${range(estimate)}`;
+  if (cutoverForced) return pause(`cutover forced; ${forecast}`);
+  if (estimate === undefined) return goOn('cutover requested; it waits for the first forecast');
+  const objection = cutoverObjection(estimate, limits);
+  return objection === undefined
+    ? pause(`cutover requested; ${forecast}`)
+    : goOn(`cutover requested, but ${objection.why}; it waits while rounds shorten the forecast`);
 }

@@ -1,5 +1,11 @@
 import { PAGE_SIZE } from '../../memory/guest-layout.ts';
-import { HISTORY_ROUNDS, type PolicyLimits, type PrecopyStats, UNKNOWN } from '../stats.ts';
+import {
+  HISTORY_ROUNDS,
+  type PolicyLimits,
+  type PrecopyStats,
+  type RoundStats,
+  UNKNOWN,
+} from '../stats.ts';
 
 /** A forecast must fall by this much to count as better; KubeVirt VEP 248 `stallMargin`, 4 %. */
 const BETTER = 0.96;
@@ -10,7 +16,7 @@ const MIN_STALL_ROUNDS = 3;
 const MIN_PATIENCE_MS = 15_000;
 const MAX_PATIENCE_MS = 60_000;
 
-/** How the forecast moved from sync to sync, as far as the history reaches. */
+/** How the forecast moved from sync to sync, as far as the history and no hold reach. */
 export interface Trend {
   /** Lowest and highest forecast seen, ms; Infinity and 0 when there was none. */
   readonly bestMs: number;
@@ -18,15 +24,17 @@ export interface Trend {
   /** Time and rounds since the forecast last became clearly better. */
   readonly sinceBetterMs: number;
   readonly roundsSinceBetter: number;
+  /** The same time at most, where the history does not reach back to that. */
+  readonly atMostMs: number;
 }
 
-export function trendOf({ history }: PrecopyStats): Trend {
+export function trendOf(stats: PrecopyStats): Trend {
   let bestMs = Number.POSITIVE_INFINITY;
   let worstMs = 0;
   let markMs = bestMs;
   let sinceBetterMs = 0;
   let roundsSinceBetter = 0;
-  for (const { estimateMs, ms } of history) {
+  for (const { estimateMs, ms } of sinceHeld(stats)) {
     if (estimateMs === UNKNOWN) continue;
     sinceBetterMs += ms;
     roundsSinceBetter++;
@@ -37,14 +45,30 @@ export function trendOf({ history }: PrecopyStats): Trend {
     sinceBetterMs = 0;
     roundsSinceBetter = 0;
   }
-  return { bestMs, worstMs, sinceBetterMs, roundsSinceBetter };
+  const atMostMs = stats.sinceHeldMs ?? stats.elapsedMs;
+  return { bestMs, worstMs, sinceBetterMs, roundsSinceBetter, atMostMs };
 }
 
-/** True when nothing became better for so long, or for as long as the history reaches. */
+/** A guest that was held was not waited for: the rounds that ended since. */
+function sinceHeld({ history, sinceHeldMs }: PrecopyStats): readonly RoundStats[] {
+  if (sinceHeldMs === undefined) return history;
+  let first = history.length;
+  for (let leftMs = sinceHeldMs; first > 0; first--) {
+    leftMs -= history[first - 1]!.ms;
+    if (leftMs < 0) break;
+  }
+  return history.slice(first);
+}
+
+/**
+ * True when nothing became better for so long. Rounds may be so short that the history never reaches
+ * that far back: one that is full of them counts as long enough once the move has gone on for it.
+ */
 export function stalledFor(trend: Trend, ms: number): boolean {
-  const { sinceBetterMs, roundsSinceBetter } = trend;
+  const { sinceBetterMs, roundsSinceBetter, atMostMs } = trend;
   if (roundsSinceBetter < MIN_STALL_ROUNDS) return false;
-  return sinceBetterMs >= ms || roundsSinceBetter >= HISTORY_ROUNDS - 1;
+  const isFull = roundsSinceBetter >= HISTORY_ROUNDS - 1;
+  return sinceBetterMs >= ms || (isFull && atMostMs >= ms);
 }
 
 export function atLocalMinimum(trend: Trend, forecastMs: number): boolean {
@@ -66,10 +90,12 @@ export function acceptableAfter(trend: Trend, windowMs: number): number {
  * How long to wait for a better moment, ms. Generous at first, since a busy guest may have a quiet
  * phase ahead: twice the time that one copy of all memory takes (what an abort would throw away),
  * or a tenth of the operator's own time limit, within 15 s and 60 s. It halves every four such
- * windows, so that a guest which keeps promising is not followed for ever.
+ * windows, so that a guest which keeps promising is not followed for ever. After a hold it begins
+ * anew.
  */
 export function patienceMs(stats: PrecopyStats, limits: PolicyLimits): number {
-  const { totalPages, drainRate, elapsedMs } = stats;
+  const { totalPages, drainRate } = stats;
+  const elapsedMs = stats.sinceHeldMs ?? stats.elapsedMs;
   const copyMs = drainRate > 0 ? ((totalPages * PAGE_SIZE) / drainRate) * 1000 : 0;
   const wished = Math.max(2 * copyMs, (limits.timeoutMs ?? 0) / 10);
   const window = Math.min(MAX_PATIENCE_MS, Math.max(MIN_PATIENCE_MS, wished));

@@ -1,11 +1,15 @@
 import { formatDuration } from '../../units.ts';
+import { enoughFor } from '../fit.ts';
 import type { Estimate, Verdict } from '../stats.ts';
-
-/** Added to the best forecast when the operator is told which limit would have been enough. */
-const ENOUGH_FACTOR = 1.1;
+import type { Terms } from './terms.ts';
 
 export function goOn(reason: string): Verdict {
   return { action: 'continue', reason };
+}
+
+/** Nothing is to be gained by a round now. */
+export function hold(reason: string): Verdict {
+  return { action: 'hold', reason };
 }
 
 export function pause(reason: string): Verdict {
@@ -30,16 +34,41 @@ export function withinLimit(ms: number): string {
     : `within the ${text(ms)} allowed`;
 }
 
-/** Why a forecast above what is allowed ends the attempt, and what would have helped. */
-export function shortfall(forecast: number, best: number, allowed: number): string {
-  return best > allowed
-    ? `the best forecast seen, ${text(best)}, is above the limit of ${text(allowed)}; a limit of ${enough(best)} would have been enough`
-    : `the forecast of ${text(forecast)} is above the limit of ${text(allowed)}, though it had been as low as ${text(best)}`;
+/** Of a forecast that is too long: "above the limit of 300 ms". */
+export function above(forecast: number, { allowed, limit }: Terms): string {
+  return forecast > limit
+    ? `above the limit of ${text(limit)}`
+    : `above the ${text(allowed)} that fit the limit of ${text(limit)}`;
 }
 
-/** The best forecast with a margin, rounded up to two digits so that it reads as advice. */
-export function enough(best: number): string {
-  const ms = Math.round(best * ENOUGH_FACTOR);
-  const step = 10 ** Math.max(0, Math.floor(Math.log10(Math.max(1, ms))) - 1);
-  return text(Math.ceil(ms / step) * step);
+/** Likewise, where completion is preferred: "above the 2.00 s of --abort-above". */
+export function beyond(forecast: number, { ceiling, limits }: Terms): string {
+  const { abortAboveMs = Number.POSITIVE_INFINITY } = limits;
+  return forecast > abortAboveMs
+    ? `above the ${text(abortAboveMs)} of --abort-above`
+    : `above the ${text(ceiling)} that fit the ${text(abortAboveMs)} of --abort-above`;
+}
+
+/**
+ * Ends the attempt because the forecast is above what is allowed, and says what would have helped.
+ * @param why what it comes to besides, as far as the semicolon
+ * @param best the lowest forecast seen
+ */
+export function tooLong(why: string, estimate: Estimate, best: number, terms: Terms): Verdict {
+  const { allowed } = terms;
+  const forecast = text(estimate.expected);
+  if (best <= allowed) {
+    const enoughMs = Math.max(enough(estimate, best), enoughFor(estimate.expected, estimate));
+    const reason = `${why}; the forecast of ${forecast} is ${above(estimate.expected, terms)}, though it had been as low as ${text(best)}; a limit of ${enoughMs} ms would have been enough`;
+    return { ...abort(reason), enoughMs };
+  }
+  const enoughMs = enough(estimate, best);
+  const reason = `${why}; the best forecast seen, ${text(best)}, is ${above(best, terms)}; a limit of ${enoughMs} ms would have been enough`;
+  return { ...abort(reason), enoughMs };
+}
+
+/** The limit with which the best forecast would have fitted at the high end of its band, ms. */
+export function enough(estimate: Estimate, best: number): number {
+  const { expected, high } = estimate;
+  return enoughFor(best * Math.max(1, high / expected), estimate);
 }

@@ -1,4 +1,6 @@
 import { formatDuration } from '../../units.ts';
+import { longestEnforced, UNDIVIDED } from '../fit.ts';
+import { isHeld } from '../hold.ts';
 import {
   type Policy,
   type PolicyLimits,
@@ -6,17 +8,24 @@ import {
   UNKNOWN,
   type Verdict,
 } from '../stats.ts';
+import { onHold } from './hold.ts';
+import { onCutover } from './orders.ts';
 
 /**
  * Xen's built-in rule (libxc, `simple_precopy_policy`): stop-and-copy when the known dirty count is
  * below --min-remaining, or when --max-iters rounds are done; both numbers are raw and nothing is
  * forecast. Unlike Xen, the pages that the last sync found are not sent once more before the guest
- * is suspended. Two things are added because an operator can ask for them by name: a cutover, and
- * --timeout, which aborts. --max-suspend-time, if given, is enforced after this policy has spoken.
+ * is suspended. Three things are added because an operator can ask for them by name: a cutover,
+ * --timeout, which aborts, and a hold, during which the guest is kept as ready as with the contract.
+ * --max-suspend-time, if given, is enforced after this policy has spoken, and judges a cutover.
  */
 export const xenPolicy: Policy = (stats, limits): Verdict => {
   const { iteration, dirtyCount, elapsedMs, cutoverRequested } = stats;
   const { timeoutMs, maxIters, minRemaining } = limits;
+  if (isHeld(stats))
+    return onHold(stats, longestEnforced(limits, stats.estimate ?? UNDIVIDED), timeoutMs)!;
+  const order = limits.maxSuspendMs === undefined ? undefined : onCutover(stats, limits);
+  if (order !== undefined) return order;
   if (cutoverRequested) {
     return { action: 'stop-and-copy', reason: `cutover requested after ${rounds(iteration)}` };
   }

@@ -1,16 +1,9 @@
 import { formatDuration } from '../../units.ts';
 import { shortDuration } from '../words.ts';
+import { barChart, type Part } from './bars.ts';
 import { type Plot, picture, textWidth, x, xAxis } from './frame.ts';
-import { el, type Markup } from './markup.ts';
+import { el, join, type Markup } from './markup.ts';
 import { linearScale, type Scale } from './scale.ts';
-
-/** A piece of the suspension, ms. */
-export interface Part {
-  readonly name: string;
-  /** Class of its fill. */
-  readonly fill: string;
-  readonly ms: number;
-}
 
 export interface SuspensionChart {
   readonly id: string;
@@ -26,8 +19,19 @@ const ROW = 46;
 const BAR = 20;
 const TOP = 24;
 
-/** Forecast, parts and what the guest saw, under each other on one time axis, with the deadline. */
+/**
+ * What was foretold, what the agents timed and what the guest saw against the limit; below that each
+ * part, as large as the suspension is, however short.
+ */
 export function suspensionChart(chart: SuspensionChart, width: number): Markup {
+  const { id, title, description, parts } = chart;
+  const against = againstLimit(chart, width);
+  if (!parts.some(({ ms }) => ms > 0)) return against;
+  const bars = { id: `${id}-parts`, title: `${title}, each by itself`, description, parts };
+  return join([against, barChart(bars, width)]);
+}
+
+function againstLimit(chart: SuspensionChart, width: number): Markup {
   const { estimate, parts, guestMs, limitMs } = chart;
   const partsMs = parts.reduce((sum, { ms }) => sum + ms, 0);
   const longest = Math.max(partsMs, guestMs ?? 0, estimate?.high ?? 0, limitMs ?? 0, 1);

@@ -1,5 +1,5 @@
 import { PAGE_SIZE } from '../../memory/guest-layout.ts';
-import type { Point } from '../chart/lines.ts';
+import type { Point } from '../chart/series.ts';
 import type { Story } from '../story.ts';
 import { isFigure } from '../words.ts';
 

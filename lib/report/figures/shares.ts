@@ -3,7 +3,7 @@ import type { RoundRecord } from '../records.ts';
 import type { Story } from '../story.ts';
 import { ENCODINGS } from '../summary.ts';
 import { count } from '../words.ts';
-import type { Figure } from './figure.ts';
+import { boundedRows, type Figure } from './figure.ts';
 
 /** How pages travelled, as shares of each round. */
 export function encodingFigure({ rounds }: Story): Figure | undefined {
@@ -60,11 +60,10 @@ function shareFigure(
     legend: layers
       .map(({ name, fill }, i) => ({ text: shareName(name, totals[i]! / all), swatch: fill }))
       .filter((_, i) => totals[i]! > 0),
-    legendAlways: true,
     table: {
       head: ['round', ...used.map(({ name }) => `${name} (${unit})`)],
       rows: [
-        ...rounds.map(({ round }, i) => [
+        ...boundedRows(rounds, ({ round }, i) => [
           count(round),
           ...used.map(({ values }) => count(values[i]!)),
         ]),

@@ -1,6 +1,8 @@
-import { formatDuration } from '../../units.ts';
-import { type Part, suspensionChart } from '../chart/suspension.ts';
-import type { SuspensionParts, SuspensionRecord } from '../records.ts';
+import type { SuspensionParts } from '../../precopy/suspension.ts';
+import { formatDuration, formatSize } from '../../units.ts';
+import type { Part } from '../chart/bars.ts';
+import { suspensionChart } from '../chart/suspension.ts';
+import type { SuspensionRecord } from '../records.ts';
 import type { Story } from '../story.ts';
 import { isFigure, percent } from '../words.ts';
 import type { Figure } from './figure.ts';
@@ -30,7 +32,7 @@ export function suspensionFigure({ suspension, start }: Story): Figure | undefin
   ]);
   return {
     title,
-    caption: `From the guest's last instruction on the source until it was ${ending}.`,
+    caption: `From the guest's last instruction on the source until it was ${ending}.${besides(suspension)}`,
     wide: true,
     draw: (id, width) =>
       suspensionChart(
@@ -45,13 +47,16 @@ export function suspensionFigure({ suspension, start }: Story): Figure | undefin
         },
         width,
       ),
-    legend: parts.map(({ name, fill, ms }) => ({
-      text: `${name} ${formatDuration(ms)}`,
-      swatch: fill,
-    })),
-    legendAlways: true,
+    legend: [],
     table: { head: ['part', 'time', 'share'], rows },
   };
+}
+
+/** What went beside the parts. */
+function besides({ deviceState }: SuspensionRecord): string {
+  if (deviceState === undefined || !Object.values(deviceState).every(isFigure)) return '';
+  const { bytes, savedMs, sentMs } = deviceState;
+  return ` Beside the parts ${formatSize(bytes)} of device state were saved in ${formatDuration(savedMs)}, and on their way after ${formatDuration(sentMs)}.`;
 }
 
 /** Parts that were reached, and what they leave of the agents' time: after a roll back, its cost. */

@@ -1,12 +1,13 @@
 import assert from 'node:assert/strict';
 import type { DestinationGuest, GuestDescription } from '../../../lib/guest/guest.ts';
-import { deviceModelOf, encodeState, regionsOf } from '../../../lib/guest/qemu/device-model.ts';
-import { DeviceTail } from '../../../lib/guest/qemu/stream/device-tail.ts';
-import type { RamBlock } from '../../../lib/guest/qemu/stream/format.ts';
-import { StreamParser } from '../../../lib/guest/qemu/stream/parser.ts';
+import { deviceModelOf, encodeStateHead, regionsOf } from '../../../lib/guest/qemu/device-model.ts';
 import { GuestLayout, PAGE_SIZE } from '../../../lib/memory/guest-layout.ts';
 import { GuestMemory } from '../../../lib/memory/guest-memory.ts';
 import { PageSet } from '../../../lib/memory/page-set.ts';
+import { DeviceTail } from '../../../lib/stream/qemu/device-tail.ts';
+import type { RamBlock } from '../../../lib/stream/qemu/format.ts';
+import { StreamParser } from '../../../lib/stream/qemu/parser.ts';
+import { spoolOf } from '../states.ts';
 
 /** Bytes of the source's stream between two calls of pagesArrived. */
 const ROUND_BYTES = 16 << 20;
@@ -31,6 +32,7 @@ export class Courier {
   readonly #name: string;
   readonly #parser: StreamParser;
   readonly #tail = new DeviceTail();
+  readonly #after: Buffer[] = [];
   #layout!: GuestLayout;
   #memory!: GuestMemory;
   #round!: PageSet;
@@ -42,22 +44,23 @@ export class Courier {
   /** @param onPing with the u32 that is to be answered */
   constructor(name: string, onPing: (value: number) => void = () => {}) {
     this.#name = name;
-    const page = (block: number, offset: number, bytes?: Buffer) => {
+    const take = (block: number, offset: number, bytes?: Buffer) => {
       const { firstPfn } = this.#layout.regions[block]!;
-      this.#pending.push({
-        pfn: firstPfn + offset / PAGE_SIZE,
-        bytes: bytes && Buffer.from(bytes),
-      });
+      this.#pending.push({ pfn: firstPfn + offset / PAGE_SIZE, bytes });
     };
     this.#parser = new StreamParser({
       blocks: (blocks) => this.#describe(blocks),
       command: (_command, payload) => payload.length === 4 && onPing(payload.readUInt32BE()),
-      page,
-      zero: page,
+      page: (block, offset, bytes, at) =>
+        take(block, offset, Buffer.from(bytes.subarray(at, at + PAGE_SIZE))),
+      zero: take,
       ramEnded: () => {
         this.#ramEnded = true;
       },
-      tail: (bytes) => this.#tail.add(bytes),
+      tail: (bytes) => {
+        this.#tail.add(bytes);
+        this.#after.push(Buffer.from(bytes));
+      },
     });
   }
 
@@ -82,7 +85,7 @@ export class Courier {
 
   get state(): Buffer {
     assert(this.#ramEnded);
-    return encodeState({ beforeEnd: this.#parser.beforeEnd, tail: this.#tail.bytes() });
+    return Buffer.concat([encodeStateHead(this.#parser.beforeEnd), ...this.#after]);
   }
 
   async endRound(): Promise<void> {
@@ -96,7 +99,7 @@ export class Courier {
   /** Hands over what is left. */
   async finish(): Promise<void> {
     await this.endRound();
-    await this.destination.loadDeviceState(this.state);
+    await this.destination.loadDeviceState(spoolOf(this.state));
   }
 
   close(): void {

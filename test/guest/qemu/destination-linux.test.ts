@@ -4,7 +4,8 @@ import path from 'node:path';
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import type { GuestDefinition } from '../../../lib/guest/qemu/definition.ts';
 import { startQemuDestination } from '../../../lib/guest/qemu/destination.ts';
-import { pong, shut } from '../../../lib/guest/qemu/stream/return-path.ts';
+import { pong, shut } from '../../../lib/stream/qemu/return-path.ts';
+import { crewOfTest } from '../../crew/crew-of-test.ts';
 import { until } from '../../e2e/hosts.ts';
 import { GuestSite } from '../../qemu/guest/guest-site.ts';
 import { type QemuVersion, qemuProgram, titled, whyNoQemu } from '../../qemu/guest/installed.ts';
@@ -13,6 +14,8 @@ import { compareRamFiles } from '../../qemu/guest/ram-files.ts';
 import { fullCheck, verdict } from '../../qemu/guest/witness.ts';
 import { idle } from '../../qemu/guest/workload.ts';
 import { Courier } from './courier.ts';
+
+const crew = crewOfTest();
 
 vi.setConfig({ testTimeout: TEST_BOUND_MS });
 
@@ -84,10 +87,11 @@ describe.skipIf(whyNoQemu())(titled('a Linux guest arrives'), () => {
       await courier.destination?.destroy();
       connection.destroy();
     });
+    const known = async () => {};
     // The stream ends before the connection does: the source waits for the last word.
     for await (const bytes of connection.iterator({ destroyOnReturn: false })) {
       await courier.take(bytes, (description) =>
-        startQemuDestination({ definition, description, stagingDir, logFile }),
+        startQemuDestination({ crew, definition, description, stagingDir, logFile, known }),
       );
       if (courier.complete) return { courier, connection };
     }

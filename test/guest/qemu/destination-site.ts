@@ -1,20 +1,25 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { expect } from 'vitest';
 import { GodwitError } from '../../../lib/errors.ts';
 import type { DestinationGuest, GuestDescription } from '../../../lib/guest/guest.ts';
+import type { ProcessIdentity } from '../../../lib/guest/process-identity.ts';
 import type { GuestDefinition } from '../../../lib/guest/qemu/definition.ts';
 import { startQemuDestination } from '../../../lib/guest/qemu/destination.ts';
-import { type ProcessIdentity, processBehind } from '../../../lib/guest/qemu/process-identity.ts';
-import { StreamParser } from '../../../lib/guest/qemu/stream/parser.ts';
+import { QmpClient } from '../../../lib/guest/qemu/qmp.ts';
+import { PAGE_SIZE } from '../../../lib/memory/guest-layout.ts';
+import { StreamParser } from '../../../lib/stream/qemu/parser.ts';
+import { crewOfTest } from '../../crew/crew-of-test.ts';
 import { until } from '../../e2e/hosts.ts';
 import { type QemuVersion, qemuProgram } from '../../qemu/guest/installed.ts';
+import { ASKED_ON_STDIO, hasStarted } from '../../qemu/guest/started.ts';
+import { capture } from '../../stream/qemu/captures.ts';
 import { Courier } from './courier.ts';
-import { capture } from './stream/captures.ts';
+
+const crew = crewOfTest();
 
 /** The machine of the recorded guests (see stream/capture.ts), which never ran. */
 export interface Machine {
@@ -71,18 +76,24 @@ export class DestinationSite {
 
   /** A QEMU that was there before the migration, and that prints to the log. */
   async start(command: readonly string[], ...more: string[]): Promise<ProcessIdentity> {
-    const [program, ...args] = [...command, ...more] as [string, ...string[]];
+    const [program, ...args] = [...command, ...more, ...ASKED_ON_STDIO] as [string, ...string[]];
     const log = fs.openSync(this.log, 'a');
-    const child = spawn(program, args, { stdio: ['ignore', log, log] });
+    const child = spawn(program, args, { stdio: ['pipe', 'pipe', log] });
     fs.closeSync(log);
-    await once(child, 'spawn');
-    await until(() => processBehind(this.qmp) !== undefined, 'QEMU opens its monitor');
-    return processBehind(this.qmp)!;
+    await hasStarted(child);
+    const qmp = await QmpClient.connect(this.qmp);
+    const process = await qmp.process();
+    qmp.close();
+    return process;
   }
+
+  /** What a destination has said its handle is, oldest first. */
+  readonly handles: string[] = [];
 
   startDestination(definition: GuestDefinition, description: GuestDescription) {
     const { memoryDir: stagingDir, log: logFile } = this;
-    return startQemuDestination({ definition, description, stagingDir, logFile });
+    const known = async (handle: string) => void this.handles.push(handle);
+    return startQemuDestination({ crew, definition, description, stagingDir, logFile, known });
   }
 
   /** Pids of what was started here. */
@@ -140,8 +151,8 @@ export function imageOf(recording: string, block: string, bytes: number): Buffer
     blocks: (blocks) => {
       wanted = blocks.findIndex(({ name }) => name === block);
     },
-    page: (of, offset, page) => of === wanted && page.copy(image, offset),
-    zero: (of, offset) => of === wanted && image.fill(0, offset, offset + 4096),
+    page: (of, offset, bytes, at) => of === wanted && bytes.copy(image, offset, at, at + PAGE_SIZE),
+    zero: (of, offset) => of === wanted && image.fill(0, offset, offset + PAGE_SIZE),
     command: () => {},
     ramEnded: () => {},
     tail: () => {},

@@ -1,16 +1,27 @@
 import fs from 'node:fs';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import type { DestinationGuest, GuestDescription } from '../../../lib/guest/guest.ts';
+import type { DestinationGuest, GuestCopy, GuestDescription } from '../../../lib/guest/guest.ts';
+import { isAlive } from '../../../lib/guest/process-identity.ts';
 import { attachQemu } from '../../../lib/guest/qemu/copy.ts';
 import type { GuestDefinition } from '../../../lib/guest/qemu/definition.ts';
 import { startQemuDestination } from '../../../lib/guest/qemu/destination.ts';
 import { deviceModelOf, regionsOf } from '../../../lib/guest/qemu/device-model.ts';
-import { isAlive } from '../../../lib/guest/qemu/process-identity.ts';
 import { QmpClient } from '../../../lib/guest/qemu/qmp.ts';
 import { GuestMemory } from '../../../lib/memory/guest-memory.ts';
 import { PageSet } from '../../../lib/memory/page-set.ts';
+import { crewOfTest } from '../../crew/crew-of-test.ts';
 import { until } from '../../e2e/hosts.ts';
+import { halt } from '../../halt.ts';
 import { type QemuVersion, titled, whyNoQemu } from '../../qemu/guest/installed.ts';
+import {
+  type Block,
+  configuration,
+  header,
+  join,
+  OPEN_RETURN_PATH,
+  ramStart,
+} from '../../stream/qemu/builder.ts';
+import { spoolOf } from '../states.ts';
 import type { Courier } from './courier.ts';
 import {
   bring,
@@ -21,14 +32,8 @@ import {
   refusal,
   VIRTIO,
 } from './destination-site.ts';
-import {
-  type Block,
-  configuration,
-  header,
-  join,
-  OPEN_RETURN_PATH,
-  ramStart,
-} from './stream/builder.ts';
+
+const crew = crewOfTest();
 
 const MIB = 2 ** 20;
 const PAGE = 4096;
@@ -72,6 +77,12 @@ function describeBlocks(blocks: readonly Block[]): GuestDescription {
   return { name: 'vm1', hypervisor: 'qemu', deviceModel, regions };
 }
 
+async function found(handle: string): Promise<GuestCopy> {
+  const copy = await attachQemu(handle);
+  if (copy === 'gone') throw new Error('the copy is gone');
+  return copy;
+}
+
 function identityOf(guest: DestinationGuest): { pid: number; startTime: number } {
   return JSON.parse(guest.handle);
 }
@@ -90,7 +101,7 @@ describe.skipIf(whyNoQemu())(titled('a destination QEMU'), () => {
     expect(fs.readdirSync(site.memoryDir)).toEqual(['ram']); // nothing is staged any more
     expect(fs.readFileSync(site.ramFile).equals(imageOf(recording, 'ram', 8 * MIB))).toBe(true);
     destination.close();
-    const copy = (await attachQemu(destination.handle))!;
+    const copy = await found(destination.handle);
     await copy.resume();
     await copy.resume();
     await copy.suspend();
@@ -98,14 +109,14 @@ describe.skipIf(whyNoQemu())(titled('a destination QEMU'), () => {
     expect(await copy.suspension()).toBeUndefined();
     await copy.destroy();
     site.expectNothingLeft(of);
-    expect(await attachQemu(destination.handle)).toBeUndefined();
+    expect(await attachQemu(destination.handle)).toBe('gone');
   });
 
   test.each(CASES)('$qemu ends when its agent goes away in the middle, $placement', async (of) => {
     const { destination } = await bringTo(site.definition(of), `q35-${of.qemu}`);
     destination.close();
     await until(() => !isAlive(identityOf(destination)), 'QEMU has ended by itself');
-    expect(await attachQemu(destination.handle)).toBeUndefined();
+    expect(await attachQemu(destination.handle)).toBe('gone');
     site.expectNothingLeft(of);
   });
 
@@ -134,7 +145,7 @@ describe.skipIf(whyNoQemu())(titled('a destination QEMU'), () => {
     const sentAfter = destination.pagesArrived!(round);
     await Promise.all([sent, sentAfter]);
     memory.close();
-    await destination.loadDeviceState(courier.state);
+    await destination.loadDeviceState(spoolOf(courier.state));
     expect(fs.readFileSync(site.ramFile).equals(expected)).toBe(true);
   });
 
@@ -215,7 +226,10 @@ describe.skipIf(whyNoQemu())(titled('a destination QEMU in its own words'), () =
     const { destination, state } = courier;
     await courier.endRound();
     const spoiled = Buffer.concat([state.subarray(0, 2000), state.subarray(2001)]);
-    const message = await refusal(destination.loadDeviceState(spoiled), 'device-state-invalid');
+    const message = await refusal(
+      destination.loadDeviceState(spoolOf(spoiled)),
+      'device-state-invalid',
+    );
     expect(message).toMatch(/^QEMU of guest vm1 does not take the guest's device state: .*load/);
     await destination.destroy();
     await thenItWorks(of);
@@ -259,7 +273,7 @@ describe.skipIf(whyNoQemu())(titled('a destination QEMU that is killed'), () => 
       message: 'QEMU of guest vm1 died: it is gone and has not said why',
     });
     expect(await refusal(courier.endRound(), 'guest-died')).toContain('lost its migration stream');
-    await refusal(destination.loadDeviceState(courier.state), 'guest-died');
+    await refusal(destination.loadDeviceState(spoolOf(courier.state)), 'guest-died');
     await destination.destroy();
     site.expectNothingLeft(of);
   });
@@ -267,7 +281,7 @@ describe.skipIf(whyNoQemu())(titled('a destination QEMU that is killed'), () => 
   test.each(CASES)('while it takes the device state, $qemu $placement', async (of) => {
     const courier = await bringTo(site.definition(of), `q35-${of.qemu}`);
     const { destination } = courier;
-    process.kill(identityOf(destination).pid, 'SIGSTOP');
+    await halt(identityOf(destination).pid);
     const loading = refusal(courier.finish(), 'guest-died');
     kill(destination);
     expect(await loading).toContain('it is gone and has not said why');
@@ -295,14 +309,14 @@ describe.skipIf(whyNoQemu())(titled('a destination QEMU that is killed'), () => 
     destination.close();
     kill(destination);
     await until(() => !isAlive(identityOf(destination)), 'it is gone');
-    expect(await attachQemu(destination.handle)).toBeUndefined();
+    expect(await attachQemu(destination.handle)).toBe('gone');
     site.expectNothingLeft(DIRECT);
   });
 
   test('by us rejects what it was asked', async () => {
     const courier = await bringTo(site.definition(STREAM), 'q35-10.0');
     const { destination } = courier;
-    process.kill(identityOf(destination).pid, 'SIGSTOP');
+    await halt(identityOf(destination).pid);
     const memory = new GuestMemory(destination.memory, 'read-write');
     const round = new PageSet(courier.pfnEnd);
     for (let pfn = 0; pfn < 2048; pfn++) {
@@ -312,11 +326,11 @@ describe.skipIf(whyNoQemu())(titled('a destination QEMU that is killed'), () => 
     memory.close();
     const asked = [
       refusal(destination.pagesArrived!(round), 'cancelled'),
-      refusal(destination.loadDeviceState(courier.state), 'cancelled'),
+      refusal(destination.loadDeviceState(spoolOf(courier.state)), 'cancelled'),
     ];
     await destination.destroy();
     await Promise.all(asked);
-    await refusal(destination.loadDeviceState(courier.state), 'cancelled');
+    await refusal(destination.loadDeviceState(spoolOf(courier.state)), 'cancelled');
     site.expectNothingLeft(STREAM);
   });
 });
@@ -385,7 +399,8 @@ describe.skipIf(whyNoQemu())(titled('a destination is refused'), () => {
 
   test('for a staging directory that is not there', async () => {
     const { log: logFile, dir } = site;
-    const options = { definition: site.definition(DIRECT), description, logFile };
+    const known = async () => {};
+    const options = { crew, definition: site.definition(DIRECT), description, logFile, known };
     const start = startQemuDestination({ ...options, stagingDir: `${dir}/none` });
     expect(await refusal(start, 'ram-file-failed')).toContain('ENOENT');
     expect(site.processes()).toEqual([]);

@@ -4,14 +4,14 @@ import { GodwitError } from '../../../lib/errors.ts';
 import type { GuestDescription } from '../../../lib/guest/guest.ts';
 import {
   checkDescription,
-  decodeState,
+  decodeStateHead,
   deviceModelOf,
-  encodeState,
+  encodeStateHead,
   readDeviceModel,
   regionsOf,
+  STATE_HEAD_BYTES,
 } from '../../../lib/guest/qemu/device-model.ts';
 import { GuestLayout } from '../../../lib/memory/guest-layout.ts';
-import { describeRecorded } from './destination-site.ts';
 import {
   BLOCKS,
   type Block,
@@ -28,8 +28,9 @@ import {
   tail,
   u32,
   zero,
-} from './stream/builder.ts';
-import { CAPTURES } from './stream/captures.ts';
+} from '../../stream/qemu/builder.ts';
+import { CAPTURES } from '../../stream/qemu/captures.ts';
+import { describeRecorded } from './destination-site.ts';
 
 const machine = 'pc-q35-7.2';
 
@@ -65,8 +66,10 @@ describe('a device model', () => {
   });
 
   test('holds what the prologue says', () => {
-    expect(readDeviceModel(deviceModelOf({ machine, prologue: PROLOGUE }))).toEqual({
+    const cpu = '1.ecx=2001+7.0.ebx=20';
+    expect(readDeviceModel(deviceModelOf({ machine, cpu, prologue: PROLOGUE }))).toEqual({
       machine,
+      cpu,
       prologue: PROLOGUE,
       sectionId: 2,
       blocks: BLOCKS.map(([name, length]) => ({ name, length })),
@@ -150,12 +153,14 @@ describe('a device model', () => {
 
 describe('device state', () => {
   test.each([[Buffer.alloc(0)], [SWITCHOVER_START]])('comes through: %j', (beforeEnd) => {
-    const decoded = decodeState(new Uint8Array(encodeState({ beforeEnd, tail: tail() })));
-    expect(decoded).toEqual({ beforeEnd, tail: tail() });
+    const whole = join(encodeStateHead(beforeEnd), tail());
+    const { end, ...head } = decodeStateHead(whole.subarray(0, STATE_HEAD_BYTES));
+    expect(head).toEqual({ beforeEnd });
+    expect(whole.subarray(end)).toEqual(tail());
   });
 
   test('that is none is refused', () => {
-    const whole = encodeState({ beforeEnd: SWITCHOVER_START, tail: tail() });
+    const whole = join(encodeStateHead(SWITCHOVER_START), tail());
     const wrong = [
       Buffer.alloc(0),
       whole.subarray(0, 3),
@@ -163,11 +168,11 @@ describe('device state', () => {
       whole.subarray(0, 9), // no tail
       join(u32(0)),
       join(u32(2 ** 32 - 1), tail()),
-      encodeState({ beforeEnd: PING, tail: tail() }),
+      join(encodeStateHead(PING), tail()),
     ];
     for (const bytes of wrong)
-      expect(refused(() => decodeState(bytes), 'device-state-invalid')).toContain(
-        'no device state',
-      );
+      expect(
+        refused(() => decodeStateHead(bytes.subarray(0, STATE_HEAD_BYTES)), 'device-state-invalid'),
+      ).toContain('no device state');
   });
 });

@@ -7,10 +7,13 @@ import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { GodwitError } from '../../../lib/errors.ts';
+import { endProcess } from '../../../lib/guest/end-process.ts';
+import { mapsShared } from '../../../lib/guest/file-users.ts';
+import { identify, isAlive } from '../../../lib/guest/process-identity.ts';
 import type { GuestDefinition } from '../../../lib/guest/qemu/definition.ts';
-import { endQemu, startQemu } from '../../../lib/guest/qemu/process.ts';
-import { identify, isAlive, processBehind } from '../../../lib/guest/qemu/process-identity.ts';
+import { type StartedQemu, startQemu } from '../../../lib/guest/qemu/process.ts';
 import { QmpClient } from '../../../lib/guest/qemu/qmp.ts';
+import { halt } from '../../halt.ts';
 
 /** Where .ci/qemu puts them. */
 const QEMU = (version: string) => `/opt/godwit-qemu/${version}/qemu-system-x86_64`;
@@ -60,9 +63,16 @@ function withRam(program: string, size: string): GuestDefinition {
 }
 
 async function start(definition: GuestDefinition, more: object = {}) {
-  const qemu = await startQemu({ definition, logFile, ...more });
+  const ramSizes = new Map([['m0', 32 * MIB]]);
+  const qemu = await startQemu({ definition, ramSizes, logFile, ...more });
   started.add(qemu.pid);
   return qemu;
+}
+
+/** As a copy of the guest is ended. */
+async function quit({ qmp, ...qemu }: StartedQemu): Promise<void> {
+  await endProcess(qemu, () => void qmp.executeLast('quit').catch(() => {}));
+  qmp.close();
 }
 
 async function refusal(promise: Promise<unknown>, code = 'hypervisor-failed'): Promise<string> {
@@ -92,15 +102,15 @@ describe.each(['10.0', '7.2'])('QEMU %s', (version) => {
       const stat = fs.readFileSync(`/proc/${qemu.pid}/stat`, 'latin1').split(') ')[1]!.split(' ');
       expect([stat[2], stat[3]]).toEqual([`${qemu.pid}`, `${qemu.pid}`]); // group and session
       expect(identify(qemu.pid)).toEqual({ pid: qemu.pid, startTime: qemu.startTime });
-      expect(processBehind(qmp)).toEqual({ pid: qemu.pid, startTime: qemu.startTime });
+      expect(await qemu.qmp.process()).toEqual({ pid: qemu.pid, startTime: qemu.startTime });
       let deaths = 0;
       qemu.qmp.onClose(() => deaths++);
-      await endQemu(qemu, qemu.qmp);
+      await quit(qemu);
       expect(identify(qemu.pid)).toBeUndefined();
       expect(deaths).toBe(0);
       expect(fs.existsSync(qmp)).toBe(false); // it went in order
       expect(fs.statSync(logFile).mode & 0o777).toBe(0o600);
-      await endQemu(qemu); // harmless when it is gone
+      await endProcess(qemu); // harmless when it is gone
     });
 
     test('with fresh RAM files that nobody else may read', async () => {
@@ -118,15 +128,7 @@ describe.each(['10.0', '7.2'])('QEMU %s', (version) => {
       });
       const [backend] = await qemu.qmp.execute<object[]>('query-memdev');
       expect(backend).toMatchObject({ id: 'm0', size: 32 * MIB, share: true });
-      await endQemu(qemu, qemu.qmp);
-    });
-
-    test('without sizes it makes the RAM files itself, but not of old content', async () => {
-      fs.writeFileSync(ramFile, Buffer.alloc(32 * MIB, 1));
-      const qemu = await start(withRam(program, '32M'));
-      const { size, blocks } = fs.statSync(ramFile);
-      expect({ size, blocks }).toEqual({ size: 32 * MIB, blocks: 0 });
-      await endQemu(qemu, qemu.qmp);
+      await quit(qemu);
     });
 
     test('and its own words tell why it does not', async () => {
@@ -158,8 +160,44 @@ describe.each(['10.0', '7.2'])('QEMU %s', (version) => {
         );
       expect(fs.existsSync(ramFile)).toBe(true);
       expect(isAlive(qemu)).toBe(true);
-      await endQemu(qemu, qemu.qmp);
+      await quit(qemu);
       await waiting;
+    });
+
+    test('once of two at the same time, and the other one leaves it alone', async () => {
+      const wanted = withRam(program, '32M');
+      const tried = await Promise.allSettled([start(wanted), start(wanted)]);
+      const refused = tried.find(({ status }) => status === 'rejected');
+      expect(refused).toMatchObject({ reason: { code: 'guest-exists' } });
+      const { value: qemu } = tried.find((outcome) => outcome.status === 'fulfilled')!;
+      expect(leftOver()).toEqual([qemu.pid]);
+      expect(mapsShared(qemu.pid, ramFile, fs.statSync(ramFile))).toBe(true);
+      expect(await qemu.qmp.process()).toEqual({ pid: qemu.pid, startTime: qemu.startTime });
+      await quit(qemu);
+    });
+
+    test('not on the RAM file of a guest whose monitor was lost', async () => {
+      const wanted = withRam(program, '32M');
+      const qemu = await start(wanted);
+      const { ino } = fs.statSync(ramFile);
+      fs.rmSync(qmp);
+      expect(await refusal(start(wanted), 'guest-exists')).toBe(
+        `${ramFile} is in use: a guest that is here has its memory in it`,
+      );
+      expect(fs.statSync(ramFile).ino).toBe(ino);
+      expect(leftOver()).toEqual([qemu.pid]);
+      await quit(qemu);
+    });
+
+    test('by a command that wraps it, and is ended with it', async () => {
+      const real = withRam(program, '32M');
+      const wrapping = '"$0" "$@"; echo QEMU has ended';
+      const command = ['/bin/sh', '-c', wrapping, ...real.command!];
+      const qemu = await start({ ...real, command });
+      expect(leftOver()).toContain(qemu.pid);
+      expect(fs.readFileSync(`/proc/${qemu.pid}/comm`, 'utf8')).toContain('qemu');
+      await endProcess(qemu);
+      while (leftOver().length > 0) await sleep(5);
     });
 
     test('again where one was killed', async () => {
@@ -170,17 +208,16 @@ describe.each(['10.0', '7.2'])('QEMU %s', (version) => {
         const qemu = await start(wanted, { ramSizes });
         expect(qemu.pid).not.toBe(last);
         last = qemu.pid;
-        await endQemu(qemu);
+        await endProcess(qemu);
         expect(identify(qemu.pid)).toBeUndefined();
-        expect(processBehind(qmp)).toBeUndefined();
         expect(fs.existsSync(qmp)).toBe(true); // nobody could remove it
       }
     });
 
     test('and is killed when it does not quit', async () => {
       const qemu = await start(definition(program, '-machine', 'none'));
-      process.kill(qemu.pid, 'SIGSTOP');
-      await endQemu(qemu, qemu.qmp);
+      await halt(qemu.pid);
+      await quit(qemu);
       expect(identify(qemu.pid)).toBeUndefined();
     });
 
@@ -229,6 +266,29 @@ describe('a command', () => {
     expect(leftOver()).toEqual([]);
   });
 
+  test('that does not open the monitor itself', async () => {
+    const mark = path.join(dir, 'mark');
+    const script = 'touch "$1"; exec sleep 1000';
+    const command = ['/bin/sh', '-c', script, 'sh', mark];
+    const attempt = refusal(start({ ...definition(''), command }));
+    while (!fs.existsSync(mark)) await sleep(5);
+    const heard: string[] = [];
+    const other = createServer((socket) => {
+      socket.write('{"QMP": {"version": {"qemu": {"major": 10, "minor": 0, "micro": 2}}}}\n');
+      socket.on('data', (line) => {
+        const { execute, id } = JSON.parse(String(line));
+        heard.push(execute);
+        socket.write(`${JSON.stringify({ return: {}, id })}\n`);
+      });
+    }).listen(qmp);
+    expect(await attempt).toContain(
+      `process ${process.pid}, which it has not started, serves ${qmp}`,
+    );
+    expect(heard).toEqual(['qmp_capabilities']);
+    expect(leftOver()).toEqual([]);
+    other.close();
+  });
+
   test('that cannot be started', async () => {
     const missing = path.join(dir, 'missing');
     expect(await refusal(start(definition(missing)))).toBe(
@@ -258,6 +318,14 @@ describe('a command', () => {
 });
 
 describe('RAM files', () => {
+  test('that another one has taken the place of are not taken away', async () => {
+    const script = 'rm "$1"; echo of another > "$1"; exit 1';
+    const ram = [{ block: 'm0', file: ramFile }];
+    const command = ['/bin/sh', '-c', script, 'sh', ramFile];
+    await refusal(start({ ...definition(''), command, ram }));
+    expect(fs.readFileSync(ramFile, 'utf8')).toBe('of another\n');
+  });
+
   const ramOf = (...blocks: string[]) => blocks.map((block) => ({ block, file: ramFile }));
   const attempt = (ram: GuestDefinition['ram'], bytes: number) =>
     start({ ...definition('/bin/false'), ram }, { ramSizes: new Map([['m0', bytes]]) });
@@ -285,41 +353,9 @@ describe('the process', () => {
     const bystander = spawn('/bin/sleep', ['1000']);
     await once(bystander, 'spawn');
     const { pid, startTime } = identify(bystander.pid!)!;
-    await endQemu({ pid, startTime: startTime - 1 });
+    await endProcess({ pid, startTime: startTime - 1 });
     expect(isAlive({ pid, startTime })).toBe(true);
-    await endQemu({ pid, startTime });
+    await endProcess({ pid, startTime });
     expect(isAlive({ pid, startTime })).toBe(false);
-  });
-
-  test('behind a socket is not guessed where two have bound the same path', async () => {
-    const listen = async () => {
-      const server = createServer().listen(qmp);
-      await once(server, 'listening');
-      return server;
-    };
-    expect(processBehind(qmp)).toBeUndefined();
-    const first = await listen();
-    expect(processBehind(qmp)).toEqual(identify(process.pid));
-    expect(processBehind(qmp.slice(0, -1))).toBeUndefined();
-    fs.rmSync(qmp);
-    const second = await listen();
-    expect(processBehind(qmp)).toBeUndefined();
-    for (const server of [first, second]) server.close();
-  });
-
-  test('is known by its start, whatever it calls itself', () => {
-    const { startTime } = identify(process.pid)!;
-    const uptime = Number(fs.readFileSync('/proc/uptime', 'utf8').split(' ')[0]);
-    expect(startTime).toBeGreaterThan(0);
-    expect(startTime / 100).toBeLessThanOrEqual(uptime + 1);
-    const program = path.join(dir, 'a) R 1 (b');
-    fs.copyFileSync('/bin/sleep', program);
-    const odd = spawn(program, ['1000']);
-    try {
-      expect(identify(odd.pid!)!.startTime).toBeGreaterThanOrEqual(startTime);
-    } finally {
-      odd.kill('SIGKILL');
-    }
-    expect(identify(2 ** 30)).toBeUndefined();
   });
 });

@@ -7,9 +7,11 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { GodwitError } from '../../../lib/errors.ts';
+import { LineSplitter } from '../../../lib/guest/line-splitter.ts';
 import { QmpClient, type QmpEvent, type QmpOptions } from '../../../lib/guest/qemu/qmp.ts';
-import { LineSplitter } from '../../../lib/guest/simulated/line-splitter.ts';
 import { answers } from '../../../lib/guest/simulated/socket-claim.ts';
+import { halt } from '../../halt.ts';
+import { ASKED_ON_STDIO, hasStarted } from '../../qemu/guest/started.ts';
 
 /** Where .ci/qemu puts them. */
 const QEMU = (version: string) => `/opt/godwit-qemu/${version}/qemu-system-x86_64`;
@@ -52,9 +54,10 @@ describe.each(['10.0', '7.2'])('with QEMU %s', (version) => {
     beforeEach(async () => {
       const qmp = `unix:${path},server=on,wait=off`;
       const args = ['-S', '-machine', 'none', '-display', 'none', '-nodefaults', '-qmp', qmp];
-      qemu = spawn(QEMU(version), args, { stdio: ['ignore', 'ignore', 'inherit'] });
+      const stdio = ['pipe', 'pipe', 'inherit'] as const;
+      qemu = spawn(QEMU(version), [...args, ...ASKED_ON_STDIO], { stdio: [...stdio] });
       exit = once(qemu, 'exit');
-      while (!(await answers(path))) await sleep(5);
+      await hasStarted(qemu);
     });
 
     afterEach(async () => {
@@ -111,7 +114,7 @@ describe.each(['10.0', '7.2'])('with QEMU %s', (version) => {
 
     test('a second client is told that another one may hold the monitor', async () => {
       const first = await connected();
-      const message = await refusal(connected({ greetingLimitMs: 200 }));
+      const message = await refusal(connected({ greetingLimitMs: 200 }), 'not-seen');
       expect(message).toBe(
         `QMP socket ${path} sent no greeting within 200 ms: another client may hold the monitor`,
       );
@@ -135,7 +138,7 @@ describe.each(['10.0', '7.2'])('with QEMU %s', (version) => {
       await connected();
       const limit = { greetingLimitMs: 300 };
       const outcomes = await Promise.all(
-        Array.from({ length: 8 }, () => refusal(connected(limit))),
+        Array.from({ length: 8 }, () => refusal(connected(limit), 'not-seen')),
       );
       expect(outcomes.some((text) => text.includes('is busy: another client holds'))).toBe(true);
     });
@@ -144,10 +147,10 @@ describe.each(['10.0', '7.2'])('with QEMU %s', (version) => {
       const client = await connected();
       const deaths: GodwitError[] = [];
       client.onClose((error) => deaths.push(error));
-      qemu.kill('SIGSTOP');
+      await halt(qemu.pid!);
       const pending = [client.execute('query-name'), client.execute('query-status')];
       qemu.kill('SIGKILL');
-      const gone = `QEMU is gone: it closed its monitor ${path}`;
+      const gone = `QEMU is gone: it closed its QMP socket ${path}`;
       const words = await Promise.all(pending.map((promise) => refusal(promise, 'guest-died')));
       expect(words).toEqual([gone, gone]);
       expect(deaths).toMatchObject([{ code: 'guest-died', message: gone }]);
@@ -163,7 +166,7 @@ describe.each(['10.0', '7.2'])('with QEMU %s', (version) => {
       const client = await connected();
       let deaths = 0;
       client.onClose(() => deaths++);
-      await client.executeLast('quit');
+      await client.executeLast('quit').catch(() => {}); // it may be gone before it can answer
       await exit;
       await refusal(client.execute('query-name'), 'guest-died');
       expect(deaths).toBe(0);
@@ -171,8 +174,8 @@ describe.each(['10.0', '7.2'])('with QEMU %s', (version) => {
 
     test('a QEMU that stands still runs into the limit of each command', async () => {
       const client = await connected({ commandLimitMs: 1_000 });
-      qemu.kill('SIGSTOP');
-      expect(await refusal(client.execute('query-name'))).toBe(
+      await halt(qemu.pid!);
+      expect(await refusal(client.execute('query-name'), 'not-seen')).toBe(
         `QMP socket ${path} did not answer query-name within 1.00 s`,
       );
       qemu.kill('SIGCONT');

@@ -3,13 +3,13 @@ import { DEFAULT_MIX } from '../../../lib/guest/simulated/content-mix.ts';
 import { describe as describeGuest, shapeOf } from '../../../lib/guest/simulated/device-model.ts';
 import {
   type DeviceState,
-  decodeDeviceState,
+  DeviceStateReader,
   encodeDeviceState,
 } from '../../../lib/guest/simulated/device-state.ts';
 import { NO_HEARTBEAT } from '../../../lib/guest/simulated/heartbeat-clock.ts';
 import { workloadSettings } from '../../../lib/guest/simulated/workload.ts';
 
-const MODEL = 'godwit-sim-1,vcpus=1';
+const MODEL = 'godwit-sim-2,vcpus=1';
 const STATE: DeviceState = {
   deviceModel: MODEL,
   uuid: 'c0ffee',
@@ -21,17 +21,30 @@ const STATE: DeviceState = {
   heartbeat: { ...NO_HEARTBEAT, lastTick: { monotonic: 1.25, realtime: 2, bootId: 'x' } },
 };
 
+/** As a file would hold it. */
+function encoded(state: DeviceState): Buffer {
+  return Buffer.concat([...encodeDeviceState(state)]);
+}
+
+/** As it arrives in pieces of that size. */
+function decodeDeviceState(bytes: Buffer, deviceModel: string, piece = 1000): DeviceState {
+  const reader = new DeviceStateReader();
+  for (let at = 0; at < bytes.length; at += piece) reader.add(bytes.subarray(at, at + piece));
+  return reader.end(deviceModel);
+}
+
 test('comes back as it was, padded to its size', () => {
-  const bytes = encodeDeviceState(STATE);
+  const bytes = encoded(STATE);
   expect(bytes.length).toBe(4096);
   expect(decodeDeviceState(bytes, MODEL)).toEqual(STATE);
-  const bare = encodeDeviceState({ ...STATE, paddedSize: 0 });
+  const bare = encoded({ ...STATE, paddedSize: 0 });
   expect(bare.length).toBeLessThan(1500);
-  expect(decodeDeviceState(bare, MODEL)).toEqual({ ...STATE, paddedSize: 0 });
+  for (const piece of [1, 3, 4, 5, 13, 4096])
+    expect(decodeDeviceState(bare, MODEL, piece)).toEqual({ ...STATE, paddedSize: 0 });
 });
 
 test('any flipped bit is found', () => {
-  const bytes = encodeDeviceState(STATE);
+  const bytes = encoded(STATE);
   for (let bit = 0; bit < bytes.length * 8; bit += 13) {
     const damaged = Buffer.from(bytes);
     damaged[bit >> 3]! ^= 1 << (bit & 7);
@@ -39,14 +52,14 @@ test('any flipped bit is found', () => {
   }
 });
 
-test.each([0, 15, 16, 4095])('cut to %i bytes it is refused', (length) => {
-  const bytes = encodeDeviceState(STATE).subarray(0, length);
+test.each([0, 3, 15, 16, 4095])('cut to %i bytes it is refused', (length) => {
+  const bytes = encoded(STATE).subarray(0, length);
   expect(() => decodeDeviceState(bytes, MODEL)).toThrow(/cannot be loaded/);
 });
 
 test('the state of another machine is refused', () => {
-  const bytes = encodeDeviceState(STATE);
-  expect(() => decodeDeviceState(bytes, 'godwit-sim-1,vcpus=2')).toThrow(
+  const bytes = encoded(STATE);
+  expect(() => decodeDeviceState(bytes, 'godwit-sim-2,vcpus=2')).toThrow(
     /this machine is .*vcpus=2/,
   );
 });
@@ -58,8 +71,8 @@ test('a description names the machine that it is of', () => {
 
 test.each([
   { hypervisor: 'qemu' },
-  { deviceModel: 'godwit-sim-1,vcpus=0' },
-  { deviceModel: 'godwit-sim-1,vcpus=17' },
+  { deviceModel: 'godwit-sim-2,vcpus=0' },
+  { deviceModel: 'godwit-sim-2,vcpus=17' },
   { name: '../evil' },
   { regions: [{ name: 'ram', firstPfn: 256, pages: 4096 }] },
   { regions: [] },

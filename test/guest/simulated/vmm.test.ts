@@ -1,12 +1,18 @@
+import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
+import { fileURLToPath } from 'node:url';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { bootSimulatedGuest } from '../../../lib/guest/simulated/boot.ts';
 import { connectSimulatedSource } from '../../../lib/guest/simulated/source.ts';
 import { WORKLOADS } from '../../../lib/guest/simulated/workload.ts';
+import { projectVersion } from '../../../lib/version.ts';
+import { cutOff, noNamespaces } from '../../e2e/namespaces.ts';
 import { GuestDir, isAlive, type TestGuest, until } from './fixture.ts';
+
+const VMM = fileURLToPath(new URL('../../../lib/guest/simulated/vmm.ts', import.meta.url));
 
 let guests: GuestDir;
 beforeEach(() => {
@@ -36,7 +42,9 @@ describe('running', () => {
     const { client } = await guests.boot('vm', { workload: 'hot-set' });
     await client.execute('stop');
     const held = performance.now();
-    expect(await client.execute('query-status')).toEqual({ status: 'paused', running: false });
+    expect(await client.execute('query-status')).toEqual({
+      ...{ status: 'paused', running: false, by: 'operator' },
+    });
     await client.execute('stop');
     const released = performance.now();
     await client.execute('cont');
@@ -62,6 +70,26 @@ describe('running', () => {
     await expect(refused).rejects.toMatchObject({ code: 'bad-option' });
   });
 
+  test('keeps the dirty log on for whoever wanted it last, and for nobody who is gone', async () => {
+    const guest = await guests.boot('vm', { workload: 'idle' });
+    const on = () =>
+      guest.client.execute('dirty-log-sync').then(
+        () => true,
+        () => false,
+      );
+    const first = await guests.connect(guest.vmm.socket, 'vm');
+    const second = await guests.connect(guest.vmm.socket, 'vm');
+    await first.execute('dirty-log-start');
+    await second.execute('dirty-log-start');
+    await first.execute('dirty-log-stop');
+    expect(await on()).toBe(true);
+    first.close();
+    await guest.client.execute('query-status');
+    expect(await on()).toBe(true);
+    second.close();
+    await until(async () => !(await on()));
+  });
+
   test('several clients at once see the same guest and its events', async () => {
     const guest = await guests.boot('vm');
     const watcher = connect(guest.vmm.socket);
@@ -74,7 +102,7 @@ describe('running', () => {
       .trim()
       .split('\n')
       .map((line) => JSON.parse(line));
-    expect(messages[0]).toEqual({ VMM: { version: '1', capabilities: [] } });
+    expect(messages[0]).toEqual({ VMM: { version: projectVersion(), capabilities: [] } });
     expect(messages.slice(1).map(({ event }) => event)).toEqual(['STOP', 'RESUME', 'SHUTDOWN']);
   });
 });
@@ -120,6 +148,22 @@ describe('refusing to start', () => {
     expect(outcomes.find(({ status }) => status === 'rejected')).toMatchObject({
       reason: { code: 'guest-exists' },
     });
+  });
+
+  test.skipIf(noNamespaces())('of two in different network namespaces one', async () => {
+    const namespace = cutOff();
+    const [program, ...args] = [
+      ...[...namespace.within, process.execPath, VMM],
+      ...['--name', 'vm', '--dir', guests.dir, '--memory', '16MiB'],
+    ];
+    try {
+      const guest = await guests.boot('vm');
+      const ran = spawnSync(program!, args, { encoding: 'utf8' });
+      expect(ran).toMatchObject({ status: 1, stderr: expect.stringMatching(/^guest-exists: /) });
+      expect((await guest.info()).status).toBe('running');
+    } finally {
+      namespace.close();
+    }
   });
 
   test('with more memory than there is', async () => {
@@ -187,8 +231,14 @@ describe('garbage on the control socket', () => {
     ['{"execute":7,"id":1}', 'bad-message'],
     ['{"execute":"stop","arguments":[]}', 'bad-message'],
     ['{"execute":"constructor","id":1}', 'CommandNotFound'],
-    ['{"execute":"load-device-state","arguments":{"state":5}}', 'bad-option'],
-    ['{"execute":"load-device-state","arguments":{"state":"AAAA"}}', 'hypervisor-failed'],
+    ['{"execute":"load-device-state","arguments":{"file":5}}', 'bad-option'],
+    ['{"execute":"load-device-state","arguments":{"file":"/none","to":1}}', 'bad-option'],
+    ['{"execute":"load-device-state","arguments":{"file":"/dev/null"}}', 'bad-option'],
+    ['{"execute":"load-device-state","arguments":{"file":"/dev/null","to":1}}', 'bad-option'],
+    [
+      '{"execute":"load-device-state","arguments":{"file":"/dev/null","to":0}}',
+      'hypervisor-failed',
+    ],
     ['{"execute":"dirty-log-sync"}', 'hypervisor-failed'],
   ])('%s is answered with %s', async (line, kind) => {
     const socket = connect(guest.vmm.socket);

@@ -1,7 +1,12 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { contractPolicy } from '../../../lib/precopy/policy/contract.ts';
-import { type PolicyLimits, type PrecopyStats, UNKNOWN } from '../../../lib/precopy/stats.ts';
+import {
+  type Estimate,
+  type PolicyLimits,
+  type PrecopyStats,
+  UNKNOWN,
+} from '../../../lib/precopy/stats.ts';
 import { afterForecasts, estimate, LIMITS } from './stats.ts';
 
 function ask(stats: PrecopyStats, limits: Partial<PolicyLimits> = {}): string {
@@ -81,7 +86,7 @@ describe('when it does not converge', () => {
 
   test('workload: aborts long before any time limit and says what would have been enough', () => {
     expect(ask(far, { timeoutMs: 120_000 })).toBe(
-      'abort: nothing better in 14.00 s (5 rounds); the best forecast seen, 2.90 s, is above the limit of 300 ms; a limit of 3.20 s would have been enough',
+      'abort: nothing better in 14.00 s (5 rounds); the best forecast seen, 2.90 s, is above the limit of 300 ms; a limit of 3191 ms would have been enough',
     );
   });
 
@@ -95,8 +100,18 @@ describe('when it does not converge', () => {
   test('workload: a near miss is waited for longer than a hopeless case', () => {
     expect(ask(afterForecasts(flat(400, 8), 2800))).toMatch(/^continue/);
     expect(ask(afterForecasts(flat(400, 40), 2800))).toMatch(
-      /^abort: .* best forecast seen, 400 ms, .* a limit of 440 ms would have been enough$/,
+      /^abort: .* best forecast seen, 400 ms, .* a limit of 441 ms would have been enough$/,
     );
+  });
+
+  test('workload: rounds that are short do not use it up by their number', () => {
+    const short = flat(900, 64);
+    expect(ask(afterForecasts(short, 30, { elapsedMs: 4000 }))).toMatch(
+      /^continue: .* waited 1\.89 s of 14\.\d\d s for a better moment$/,
+    );
+    expect(ask(afterForecasts(short, 30, { elapsedMs: 20_000 }))).toMatch(/^abort: /);
+    const held = { elapsedMs: 20_000, sinceHeldMs: 4000 };
+    expect(ask(afterForecasts(short, 30, held))).toMatch(/^continue: /);
   });
 
   test('completion: moves at the local minimum', () => {
@@ -112,7 +127,7 @@ describe('when it does not converge', () => {
 
   test('completion: abort-above is stronger', () => {
     expect(ask(far, { prefer: 'completion', abortAboveMs: 2000 })).toBe(
-      'abort: nothing better in 14.00 s and the forecast of 2.90 s is above the 2.00 s of --abort-above; 3.20 s would have been enough',
+      'abort: nothing better in 14.00 s and the forecast of 2.90 s is above the 2.00 s of --abort-above; 3191 ms would have been enough',
     );
   });
 
@@ -138,7 +153,7 @@ describe('when it does not converge', () => {
   test('fixed costs that no round can shrink are not waited for', () => {
     const stats = afterForecasts([2050], 1000, { estimate: estimate(2050, 2000) });
     expect(ask(stats)).toBe(
-      'abort: device state, handover and verification alone take 2.00 s, above the 300 ms allowed; no round can shorten that',
+      'abort: device state, handover and verification alone take 2.00 s, above the 300 ms allowed; no round can shorten that; a limit of 2255 ms would have been enough',
     );
     expect(ask(stats, { prefer: 'completion' })).toMatch(/^continue/);
   });
@@ -149,8 +164,8 @@ describe('when time is up', () => {
     afterForecasts([expected], 1000, { when: 'in-round', dirtyCount: -1, elapsedMs });
 
   test.each([
-    [9_699, 'workload', undefined, /^continue/],
-    [9_700, 'workload', undefined, /^abort: 9.70 s of the 10.00 s of --timeout are used; the best/],
+    [9_749, 'workload', undefined, /^continue/],
+    [9_750, 'workload', undefined, /^abort: 9.75 s of the 10.00 s of --timeout are used; the best/],
     [8_999, 'completion', undefined, /^continue/],
     [
       9_000,
@@ -187,29 +202,69 @@ describe('on a cutover', () => {
   const ordered = (expected: number, more: Partial<PrecopyStats> = {}) =>
     afterForecasts([expected], 1000, { cutoverRequested: true, ...more });
 
+  const waits = 'it waits while rounds shorten the forecast';
+
   test.each([
     [200, undefined, 'stop-and-copy: cutover requested; forecast 200 ms (180 ms to 220 ms)'],
     [
       900,
       undefined,
-      'stop-and-copy: cutover requested, although the forecast of 900 ms is above the limit of 300 ms',
+      `continue: cutover requested, but the forecast is 900 ms (810 ms to 990 ms) and takes a limit of 900 ms, not 300 ms: it would be rolled back; ${waits}`,
     ],
     [
       900,
       500,
-      'abort: cutover requested, but the forecast of 900 ms is above the 500 ms of --abort-above',
+      `continue: cutover requested, but the forecast is 900 ms (810 ms to 990 ms), above the 500 ms of --abort-above; ${waits}`,
     ],
   ])('forecast %d ms, abort above %s', (expected, abortAboveMs, said) => {
     expect(ask(ordered(expected), { abortAboveMs })).toBe(said);
     expect(ask(ordered(expected, { when: 'in-round' }), { abortAboveMs })).toBe(said);
+    const forced = ordered(expected, { cutoverForced: true });
+    expect(ask(forced, { abortAboveMs })).toMatch(/^stop-and-copy: cutover forced; forecast/);
   });
 
-  test('before any forecast it is obeyed, unless there is a ceiling to respect', () => {
+  test('with completion preferred only abort-above is enforced', () => {
+    expect(ask(ordered(900), { prefer: 'completion' })).toMatch(/^stop-and-copy/);
+  });
+
+  test('before any forecast it waits, unless it is forced', () => {
     const stats = ordered(900, { when: 'in-round', estimate: undefined });
-    expect(ask(stats)).toMatch(/^stop-and-copy/);
-    expect(ask(stats, { abortAboveMs: 500 })).toBe(
-      'continue: cutover requested; --abort-above makes it wait for the first forecast',
+    expect(ask(stats)).toBe('continue: cutover requested; it waits for the first forecast');
+    expect(ask({ ...stats, cutoverForced: true })).toMatch(/^stop-and-copy/);
+  });
+});
+
+describe('while it is held', () => {
+  const hold = { opensMs: 3_600_000, closesMs: UNKNOWN };
+
+  test('a guest that is ready is not moved, and says for how long', () => {
+    expect(ask(afterForecasts([12], 1000, { hold }))).toBe(
+      'hold: ready, forecast 12 ms (11 ms to 13 ms); held for another 1 h 00 m',
     );
+  });
+
+  test('an order ends the hold', () => {
+    const ordered = afterForecasts([12], 1000, { hold, cutoverRequested: true });
+    expect(ask(ordered)).toMatch(/^stop-and-copy: cutover requested/);
+  });
+
+  test.each([
+    ['rounds that shorten the forecast', [2000, 900], 'continue'],
+    ['rounds that do not', [900, 900], 'hold'],
+  ])('a guest that is not ready, after %s', (_, forecasts, action) => {
+    const stats = afterForecasts(forecasts, 1000, { hold, dirtyRate: 90_000 });
+    expect(ask(stats)).toMatch(new RegExp(`^${action}: `));
+  });
+
+  test('after it the patience is that of the beginning', () => {
+    const stats = afterForecasts(flat(900, 60), 60_000, { sinceHeldMs: 1000 });
+    expect(ask(stats)).toMatch(/^continue: forecast 900 ms is above the limit/);
+    expect(ask({ ...stats, sinceHeldMs: undefined })).toMatch(/^abort: /);
+  });
+
+  test('a window is too short for the suspension', () => {
+    const closing = { opensMs: 0, closesMs: 10 };
+    expect(ask(afterForecasts([12], 1000, { hold: closing }))).toMatch(/^hold: /);
   });
 });
 
@@ -217,9 +272,11 @@ describe('whatever it is shown', () => {
   const ms = fc.double({ min: 0.1, max: 1e6, noNaN: true });
   const maybeMs = fc.option(ms, { nil: undefined });
   const anyEstimate = fc
-    .tuple(ms, ms, ms, ms)
-    .map(([a, b, c, d]) => [a, b, c, d].toSorted((x, y) => x - y))
-    .map(([fixed, low, expected, high]) => ({ fixed, low, expected, high }) as never);
+    .tuple(ms, ms, ms, ms, ms, ms)
+    .map(([reserve, ...all]) => ({ reserve, all: all.toSorted((x, y) => x - y) }))
+    .map(({ reserve, all: [after, fixed, low, expected, high] }) => ({
+      ...{ after, fixed, low, expected, high, reserve },
+    })) as fc.Arbitrary<Estimate>;
   const anyRound = fc.record({
     round: fc.nat(1000),
     dirtyPages: fc.nat(1e6),

@@ -6,6 +6,7 @@ import type { OpenPolicy } from '../../../lib/precopy/loop.ts';
 import { contractPolicy } from '../../../lib/precopy/policy/contract.ts';
 import { openCustomPolicy } from '../../../lib/precopy/policy/custom.ts';
 import { openPolicy } from '../../../lib/precopy/policy/open.ts';
+import { UNKNOWN } from '../../../lib/precopy/stats.ts';
 import { afterForecasts, LIMITS } from './stats.ts';
 
 /** Generous where an answer is expected, so that a busy machine fails nothing. */
@@ -70,6 +71,26 @@ describe('a good module', () => {
     // The product's own time limit: on a very busy machine the module may come too late.
     const { verdict, problem } = await policy.consult(stats, LIMITS);
     expect(problem ?? verdict.reason).toMatch(/^no$|did not answer within 100 ms/);
+  });
+});
+
+describe('a guest that is held', () => {
+  const held = { ...stats, hold: { opensMs: UNKNOWN, closesMs: UNKNOWN } };
+  const answering = (action: string) =>
+    opened(`export const policy = () => ({ action: '${action}', reason: 'mine' });`);
+
+  test.each(['continue', 'hold', 'abort'])('%s is its own to answer', async (action) => {
+    const policy = await answering(action);
+    expect(await policy.consult(held, LIMITS)).toEqual({ verdict: { action, reason: 'mine' } });
+  });
+
+  test('stop-and-copy is not, unless it was ordered', async () => {
+    const policy = await answering('stop-and-copy');
+    const { verdict, problem } = await policy.consult(held, LIMITS);
+    expect(verdict.action).toBe('hold');
+    expect(problem).toMatch(/answered stop-and-copy for a held guest; the contract policy decided/);
+    const ordered = { ...held, cutoverRequested: true };
+    expect((await policy.consult(ordered, LIMITS)).verdict.action).toBe('stop-and-copy');
   });
 });
 

@@ -18,7 +18,7 @@ export const LIMITS: PolicyLimits = {
 const FIXED = 10;
 
 export function estimate(expected: number, fixed = FIXED): Estimate {
-  return { low: expected * 0.9, expected, high: expected * 1.1, fixed };
+  return { low: expected * 0.9, expected, high: expected * 1.1, fixed, after: 0, reserve: 0 };
 }
 
 /** Statistics at the sync after rounds that left these forecasts, each round `ms` long. */

@@ -54,3 +54,18 @@ test('a time limit aborts, also within a round and when the rounds are used up',
   expect(ask({ ...stats, iteration: 5 }, { timeoutMs: 60_000 })).toBe(`${said} 5 rounds`);
   expect(ask(stats, { timeoutMs: 60_001 })).toMatch(/^continue/);
 });
+
+test('a guest that is held is kept ready, whatever the knobs say', () => {
+  const hold = { opensMs: UNKNOWN, closesMs: UNKNOWN };
+  const ready = afterForecasts([12], 1000, { hold });
+  expect(ask(ready)).toMatch(/^hold: ready, .*; held until a cutover is ordered$/);
+  expect(ask({ ...ready, iteration: 9 })).toMatch(/^hold: ready/);
+  expect(ask({ ...ready, cutoverRequested: true })).toMatch(/^stop-and-copy: cutover requested/);
+  expect(ask({ ...ready, elapsedMs: 5000 }, { timeoutMs: 5000 })).toMatch(/^abort: the 5.00 s of/);
+});
+
+test('a limit is what a cutover is judged by', () => {
+  const ordered = afterForecasts([900], 1000, { cutoverRequested: true });
+  expect(ask(ordered)).toBe('stop-and-copy: cutover requested after 1 round');
+  expect(ask(ordered, { maxSuspendMs: 300 })).toMatch(/^continue: .* it would be rolled back/);
+});

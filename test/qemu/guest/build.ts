@@ -56,6 +56,7 @@ function hashOfParts(): string {
 /** Whoever is first puts it in its place; test files that run at the same time may build it at the same time. */
 async function buildInto(dir: string): Promise<void> {
   const work = fs.mkdtempSync(`${dir}-`);
+  fs.chmodSync(work, 0o755); // for QEMUs of other users as well
   const root = path.join(work, 'root');
   await fillRoot(root);
   await packRoot(root, path.join(work, 'initramfs'));

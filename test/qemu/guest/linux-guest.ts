@@ -1,13 +1,13 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { QmpClient } from '../../../lib/guest/qemu/qmp.ts';
-import { until } from '../../e2e/hosts.ts';
 import { GuestSite, type SiteOptions } from './guest-site.ts';
 import { type QemuVersion, qemuProgram } from './installed.ts';
+import { ASKED_ON_STDIO, hasStarted } from './started.ts';
 import { reports } from './witness.ts';
 
 /** For a test with guests: above the bounds of what it waits for, so that these say what did not happen. */
-export const TEST_BOUND_MS = 180_000;
+export const TEST_BOUND_MS = 600_000;
 
 export interface LinuxGuestOptions extends Omit<SiteOptions, 'origin'> {
   readonly qemu?: QemuVersion;
@@ -36,7 +36,7 @@ export class LinuxGuest {
 
   private constructor(site: GuestSite, program: string, args: readonly string[]) {
     this.site = site;
-    this.process = spawn(program, args, { stdio: ['ignore', 'ignore', 'pipe'] });
+    this.process = spawn(program, [...args, ...ASKED_ON_STDIO], { stdio: 'pipe' });
     this.process.stderr!.on('data', (text) => {
       this.log += text;
     });
@@ -61,16 +61,9 @@ export class LinuxGuest {
   }
 
   async #connect(): Promise<void> {
-    const { testMonitor } = this.site.host;
     try {
-      await until(async () => {
-        // A socket is there a moment before QEMU listens on it.
-        const qmp = await QmpClient.connect(testMonitor).catch((error) => {
-          if (!this.alive) throw error;
-        });
-        if (qmp) this.qmp = qmp;
-        return qmp !== undefined;
-      }, 'QEMU opens its monitor');
+      await hasStarted(this.process);
+      this.qmp = await QmpClient.connect(this.site.host.testMonitor);
     } catch (error) {
       await this.end();
       throw new Error(`QEMU did not start: ${this.log}`, { cause: error });

@@ -1,3 +1,4 @@
+import type { GuestShape } from './command-line.ts';
 import type { GuestSite } from './guest-site.ts';
 import type { ConsoleLine, SerialConsole } from './serial-console.ts';
 
@@ -46,15 +47,24 @@ export function fullCheck(site: GuestSite): Promise<void> {
 }
 
 /** Waits for that many reports about everything that the guest checks, from an index into its lines on. */
-export async function reports(site: GuestSite, count: number, from?: number): Promise<void> {
-  const { workload, cpus, devices } = site.shape;
+export function reports(site: GuestSite, count: number, from?: number): Promise<void> {
+  return reportsOf(site.console, site.shape, count, from);
+}
+
+/** As `reports`, of a guest of that shape on that console. */
+export async function reportsOf(
+  console: SerialConsole,
+  { workload, cpus, devices }: Pick<GuestShape, 'workload' | 'cpus' | 'devices'>,
+  count: number,
+  from?: number,
+): Promise<void> {
   const processors = workload.checkedMiB > 0 ? cpus : 0;
   const kinds = Array.from({ length: processors }, (_, cpu) => `checked ${cpu}:`);
   if (workload.md5MiB > 0) kinds.push('md5 ok|BAD md5');
   if (devices.includes('disk')) kinds.push('disk ok');
   if (devices.includes('net')) kinds.push('net ok');
   const patterns = ['beat', ...kinds].map((kind) => new RegExp(`^(${kind})`));
-  await Promise.all(patterns.map((pattern) => site.console.line(pattern, { count, from })));
+  await Promise.all(patterns.map((pattern) => console.line(pattern, { count, from })));
 }
 
 export function beatsIn(lines: readonly ConsoleLine[]): Beat[] {
@@ -96,4 +106,24 @@ export function longestGap(beats: readonly Beat[]): Gap {
 /** From the last beat at the source to the first at the destination: one of each must have been heard. */
 export function switchoverGap(source: SerialConsole, destination: SerialConsole): Gap {
   return gapBetween(beatsIn(source.lines).at(-1)!, beatsIn(destination.lines)[0]!);
+}
+
+/** Beats on either side of a suspension, of which the one that was heard soonest counts. */
+const AROUND = 20;
+
+/**
+ * The longest time for which the guest stood still, ms: how far its own clock, which stands still with
+ * it, fell behind the host's at once. A line that is heard late changes nothing, unless all around it are.
+ * Needs some more than AROUND beats before and after; 0 of fewer.
+ */
+export function longestStandstill(beats: readonly Beat[]): number {
+  const behind = beats.map(({ at, guestMs }) => at - guestMs);
+  const jumps = behind
+    .slice(AROUND, -AROUND)
+    .map(
+      (_, i) =>
+        Math.min(...behind.slice(i + AROUND, i + 2 * AROUND)) -
+        Math.min(...behind.slice(i, i + AROUND)),
+    );
+  return Math.max(0, ...jumps);
 }

@@ -1,0 +1,71 @@
+import type { ChildProcess } from 'node:child_process';
+import { type HelperMessage, HelperMessages, REFUSED } from '../../stream/xen/helper-messages.ts';
+import type { HelperLink } from './helper-link.ts';
+
+/** libxc tells where it is in its rounds by this: `Frames iteration 2`, from 0. */
+const ROUND = /^Frames iteration (\d+)$/;
+const SUSPENDED = 'Domain now suspended';
+
+/** What libxl has given its save helper, and its helper. */
+export interface SaveHelperParts {
+  /** libxl's answers. */
+  readonly input: NodeJS.ReadableStream;
+  /** What libxl hears. */
+  readonly output: NodeJS.WritableStream;
+  /** Xen's own helper, with pipes as its standard input and output. */
+  readonly helper: ChildProcess;
+  /** To the transport of the migration; undefined: this save is none that the agents move. */
+  readonly link: HelperLink | undefined;
+}
+
+/**
+ * Between libxl and its save helper: all is passed on as it is, but `suspend`, which waits until the
+ * migration wants it. Who is not wanted is refused: libxc then cleans up, and the guest never stops.
+ */
+export class SaveHelper {
+  readonly #parts: SaveHelperParts;
+  /** Rounds of libxc that have begun. */
+  #rounds = 0;
+  /** What waits to be passed on. */
+  #suspend: Buffer | undefined;
+
+  constructor(parts: SaveHelperParts) {
+    const { input, helper, link } = parts;
+    this.#parts = parts;
+    const messages = new HelperMessages((message, bytes) => this.#heard(message, bytes));
+    helper.stdout!.on('data', (bytes: Buffer) => messages.feed(bytes));
+    helper.stdin!.on('error', () => {}); // it has ended, which is seen
+    input.on('data', (bytes) => helper.stdin!.write(bytes));
+    link?.onSuspend(() => this.#goOn());
+    link?.onLost(() => this.refuse());
+  }
+
+  /** Whatever is asked for is not to be done; nothing is asked for: nothing happens. */
+  refuse(): void {
+    if (this.#suspend === undefined) return;
+    this.#suspend = undefined;
+    this.#parts.helper.stdin!.write(REFUSED);
+  }
+
+  #heard(message: HelperMessage, bytes: Buffer): void {
+    const { link, output } = this.#parts;
+    if (message.type === 'suspend' && link?.isOpen) {
+      this.#suspend = Buffer.from(bytes);
+      link.asks(this.#rounds);
+      return;
+    }
+    const round = message.type === 'progress' ? ROUND.exec(message.what)?.[1] : undefined;
+    if (message.type === 'progress' && round !== undefined && Number(round) >= this.#rounds) {
+      this.#rounds = Number(round) + 1;
+      link?.round(this.#rounds, message.total);
+    }
+    if (message.type === 'progress' && message.what === SUSPENDED) link?.stands();
+    output.write(bytes);
+  }
+
+  #goOn(): void {
+    if (this.#suspend === undefined) return;
+    this.#parts.output.write(this.#suspend);
+    this.#suspend = undefined;
+  }
+}

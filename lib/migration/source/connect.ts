@@ -1,0 +1,31 @@
+import { GodwitError } from '../../errors.ts';
+import { CHUNK_SIZE } from '../../memory/guest-layout.ts';
+import type { Link } from '../../wire/link.ts';
+import type { MigrationRequest } from '../view.ts';
+import type { Course } from './basis.ts';
+import type { Conversation } from './conversation.ts';
+
+export interface Connected {
+  readonly link: Link;
+  readonly lanes: number;
+  /** Batches that may be on their way on one lane. */
+  readonly window: number;
+  readonly compression: MigrationRequest['compression'];
+}
+
+/** Connects to the destination and agrees on terms. */
+export async function connect(
+  { request, ending, releases }: Course,
+  destination: Conversation,
+): Promise<Connected> {
+  releases.add(() => destination.close());
+  const { link, welcome } = await ending.or(destination.open());
+  const { lanes, window, batchPayload } = welcome.limits;
+  if (batchPayload < CHUNK_SIZE)
+    throw new GodwitError(
+      'bad-message',
+      `the receiver takes batches of ${batchPayload} bytes; a chunk needs ${CHUNK_SIZE}`,
+    );
+  const compression = welcome.features.includes('zstd') ? request.compression : 'off';
+  return { link, lanes, window, compression };
+}

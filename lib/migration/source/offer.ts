@@ -1,0 +1,120 @@
+import { GodwitError } from '../../errors.ts';
+import { PAGE_SIZE } from '../../memory/guest-layout.ts';
+import { StateSpool } from '../../memory/state-spool.ts';
+import { SendPool, type SendPoolOptions } from '../../pages/send-pool.ts';
+import { slotsPerLane } from '../../pages/send-window.ts';
+import { within } from '../../poll.ts';
+import { waysOf } from '../../precopy/rounds/page-ways.ts';
+import type { Rounds } from '../../precopy/rounds/rounds.ts';
+import { formatDuration } from '../../units.ts';
+import { checkAccept } from '../../wire/handshake.ts';
+import { STALL_FACTOR } from '../../wire/link.ts';
+import type { Accept } from '../../wire/messages.ts';
+import type { Course } from './basis.ts';
+import type { Connected } from './connect.ts';
+import type { Conversation } from './conversation.ts';
+
+/** A hypervisor starts in this time, whatever memory it allocates first, ms. */
+const ACCEPT_LIMIT_MS = 120_000;
+/** Accept's word for how memory is filled, for people. */
+const PLACEMENTS: Readonly<Record<string, string>> = {
+  direct: 'direct placement: pages are written into the memory that the guest will have',
+  stream: "stream placement: pages reach the guest's memory through its hypervisor",
+};
+
+export interface Accepted {
+  readonly pool: SendPool;
+  readonly rounds: Rounds;
+  /** Bytes per second at which the destination re-reads memory. */
+  readonly verifyRate: number;
+  /** How long a record takes to be durable there, ms. */
+  readonly peerJournalMs: number;
+}
+
+/** Offers the guest and, once it is accepted, opens the lanes for its pages. */
+export async function offer(
+  course: Course,
+  destination: Conversation,
+  connected: Connected,
+): Promise<Accepted> {
+  const { id, context, facts, ending, handover, guest, layout, releases } = course;
+  const { link, lanes } = connected;
+  sayOffer(course, connected);
+  facts.waits('the destination to make room for the guest');
+  const accept = await ending.or(within(ACCEPT_LIMIT_MS, destination.accepted, notAccepted));
+  facts.waits(undefined);
+  checkAccept(accept, lanes);
+  const { name, destName } = guest.description;
+  if (destName !== undefined && destName !== name) facts.note(`its name there is ${destName}`);
+  facts.note(PLACEMENTS[accept.placement] ?? `placement ${accept.placement}`);
+  destination.agreed(accept.secret);
+  const slots = slotsPerLane(layout, lanes, connected.window);
+  const { pagesOf, beside, openRounds } = waysOf(guest, layout, lanes, slots, course.hash.seed);
+  const state = StateSpool.open(context.ramDir, 1);
+  releases.add(() => state.close());
+  const sources = { pagesOf, beside, state: state.share };
+  const pool = newPool(course, { ...connected, window: slots }, accept, sources);
+  releases.add(() => pool.close());
+  destination.carry(pool);
+  const opening = Promise.all([pool.open(), guest.saveInto(state)]);
+  opening.catch(() => {}); // what keeps the records from being written comes first
+  // The one who could be asked later has to be known before anything rests on it.
+  await context.journal.note(id, { secret: accept.secret });
+  await handover.adopt(accept.epoch);
+  await ending.or(opening);
+  const rounds = openRounds(pool, link);
+  releases.add(() => rounds.end().catch(() => {})); // gone with the guest when it has moved
+  destination.rounds(rounds);
+  facts.count(() => ({
+    totals: pool.totals(),
+    round: { number: rounds.round, pages: rounds.roundPages, sent: rounds.roundTotals.pages },
+  }));
+  return { pool, rounds, verifyRate: accept.verifyRate, peerJournalMs: accept.journalMs };
+}
+
+function notAccepted(): GodwitError {
+  const text = `the destination has neither accepted nor refused the guest within ${formatDuration(ACCEPT_LIMIT_MS)}`;
+  return new GodwitError('no-progress', text);
+}
+
+function sayOffer({ id, request, handover, guest, hash }: Course, { link }: Connected): void {
+  const { name, destName = name, hypervisor, deviceModel, regions } = guest.description;
+  link.send('GuestOffer', {
+    migration: id,
+    epoch: handover.state.epoch,
+    guest: destName,
+    hypervisor,
+    deviceModel,
+    pageSize: PAGE_SIZE,
+    regions,
+    hashSeed: hash.seed,
+    verify: request.verify,
+  });
+}
+
+function newPool(
+  { id, request, context, facts, ending, layout, hash }: Course,
+  { window, compression }: Connected,
+  { dataPorts, secret }: Accept,
+  sources: Pick<SendPoolOptions, 'pagesOf' | 'beside' | 'state'>,
+): SendPool {
+  const { crew, security, connectTimeoutMs, peerTimeoutMs, reconnectTimeoutMs } = context;
+  return new SendPool({
+    crew,
+    host: request.host,
+    ports: dataPorts,
+    security,
+    connectTimeoutMs,
+    stallTimeoutMs: peerTimeoutMs * STALL_FACTOR,
+    reconnectTimeoutMs,
+    migration: id,
+    secret,
+    hashSeed: hash.seed,
+    layout,
+    ...sources,
+    window,
+    compression,
+    bandwidth: facts.caps.bandwidth,
+    onFailure: (error) => ending.abort(error),
+  });
+}
