@@ -5,8 +5,11 @@ import type { EvacuationRecord, GuestEnd, Leaving } from './view.ts';
  * What an evacuation does next, as pure functions of what is known of its guests.
  */
 
-/** Before a guest is tried again whose failure may have been of the moment, ms; then no more. */
-const PAUSES_MS = [2_000, 5_000, 10_000, 20_000];
+/**
+ * Before a guest is tried again whose failure may have been of the moment, ms; then no more. Longer in
+ * all than a destination waits for a source whose connection was lost (--reconnect-timeout) and has the guest.
+ */
+const PAUSES_MS = [2_000, 5_000, 10_000, 20_000, 40_000];
 
 /** Suspension limits that a guest is tried with besides the first. */
 const MAX_RAISES = 3;

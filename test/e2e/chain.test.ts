@@ -50,6 +50,14 @@ function waits(host: Host, role: 'send' | 'recv', id: string): Promise<void> {
   }, `${host.name}.${role} waits for its peer`);
 }
 
+/** The agent has heard of its peer how it ended, or that it is to wait. */
+function heard(host: Host, role: 'send' | 'recv', id: string): Promise<void> {
+  return until(async () => {
+    const view = (await host.list(role)).find((one) => one.id === id);
+    return view?.waitsFor !== undefined || view?.outcome !== undefined;
+  }, `${host.name}.${role} has heard of its peer`);
+}
+
 test('an older migration that was aborted does not resume what a newer one gave away', async () => {
   await start();
   const { A, B, C } = site;
@@ -144,7 +152,7 @@ test('agent-recv that cannot see its running guest does not hand it back', async
   await B.startRecv(undefined, ['--guest-dir', elsewhere]);
   const answer = await B.run(['resolve', id, '--give-up'], 'recv');
   await A.startSend();
-  await waits(A, 'send', id).catch(() => {}); // or it has been told what is wrong
+  await heard(A, 'send', id);
   await B.recv.end('SIGKILL');
   await B.startRecv();
   await site.settled();

@@ -50,6 +50,11 @@ for place in lib log cache; do
   mount --bind "$dir/var/$place/libvirt" "/var/$place/libvirt"
 done
 mount --bind "$dir/run" /run
+# What probes a QEMU is root and has KVM, what runs it may not: libvirt would probe it anew (4 s) whenever it looks.
+if [ "$user" != root ] && [ -e /dev/kvm ]; then
+  (umask 077 && : >"$dir/no-kvm")
+  mount --bind "$dir/no-kvm" /dev/kvm
+fi
 [ -z "$shared" ] || /usr/sbin/virtlockd --daemon
 echo ready
 exec tail -f /dev/null

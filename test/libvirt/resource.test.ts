@@ -1,6 +1,7 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { afterEach, describe, expect, test, vi } from 'vitest';
+import { identify } from '../../lib/guest/process-identity.ts';
 import { answerPacemaker } from '../../lib/resource/answer.ts';
 import { OCF } from '../../lib/resource/call.ts';
 import { qemuProgram } from '../qemu/guest/installed.ts';
@@ -56,7 +57,7 @@ describe.skipIf(whyNoLibvirt())(titled('a domain as a resource of a cluster'), (
     expect(await answer('monitor')).toBe(OCF.success);
     await host.startLibvirtd();
     expect(await answer('stop', { OCF_RESKEY_CRM_meta_timeout: '8000' })).toBe(OCF.success);
-    expect(fs.existsSync(`/proc/${qemu}`)).toBe(false);
+    expect(identify(qemu)).toBeUndefined();
     expect(await answer('monitor')).toBe(OCF.notRunning);
 
     await host.virsh('define', xml);

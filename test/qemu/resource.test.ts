@@ -2,6 +2,7 @@ import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { identify } from '../../lib/guest/process-identity.ts';
 import { loadDefinition } from '../../lib/guest/qemu/definition.ts';
 import { QmpClient } from '../../lib/guest/qemu/qmp.ts';
 import { answerPacemaker } from '../../lib/resource/answer.ts';
@@ -46,7 +47,7 @@ describe.skipIf(whyNoQemu())(
       const { pid } = await qmp.process();
       qmp.close();
       for (let times = 0; times < 2; times++) expect(await answer('stop')).toBe(OCF.success);
-      expect(fs.existsSync(`/proc/${pid}`)).toBe(false);
+      expect(identify(pid)).toBeUndefined();
       expect(await answer('monitor')).toBe(OCF.notRunning);
     });
   },
