@@ -10,6 +10,7 @@ export default defineConfig({
     maxWorkers: 3,
     // Each of hundreds of daemons and VMMs would compile the same files again: a third of their time to start.
     env: { NODE_COMPILE_CACHE: path.resolve('node_modules/.cache/compiled') },
+    tags: [{ name: 'long', description: 'further cases, of npm run test:long' }],
     // For what hangs: a busy machine takes minutes for what takes seconds.
     testTimeout: 240_000,
     hookTimeout: 240_000,

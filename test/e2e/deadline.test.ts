@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, test } from 'vitest';
 import { parseLedger } from '../../lib/report/ledger.ts';
 import { summarize } from '../../lib/report/summary.ts';
+import { LONG } from '../long.ts';
 import { type Daemon, until } from './daemon.ts';
 import { Interposer } from './interposer.ts';
 import { QUIET } from './ordeals.ts';
@@ -45,25 +46,27 @@ async function suspended(): Promise<number> {
   return Math.max(...seen!.suspensions.map(({ ms }) => ms));
 }
 
-test.each([
-  'source.after.suspend-guest',
-  'source.suspension.sync',
-  'source.suspension.pages',
-  'source.suspension.deviceState',
-  'source.suspension.digest',
-  'source.before.seal-guest',
-])("the source's main thread is blocked %s: the guest does not wait for it", async (place) => {
-  await start('A.send', `block@${place}`);
-  const { A, B } = site;
-  const view = await A.ended(await force(MOVE));
-  expect(view).toMatchObject({ outcome: 'aborted', code: 'suspension-limit' });
-  expect(await suspended()).toBeLessThan(BLOCK_MS);
-  // As the agents tell it, too: the end of the block is not the end of the suspension.
-  expect(view.suspension!.agentMs).toBeLessThan(BLOCK_MS);
-  await A.mustRun();
-  expect(await A.migrate(B, ['--max-suspend-time', '20s'])).toMatchObject({ exit: 0 });
-  await site.settled();
-  expect(await site.exactlyOne()).toBe('B');
+describe.each([
+  ['source.after.suspend-guest', {}],
+  ['source.suspension.sync', LONG],
+  ['source.suspension.pages', {}],
+  ['source.suspension.deviceState', LONG],
+  ['source.suspension.digest', LONG],
+  ['source.before.seal-guest', {}],
+] as const)("the source's main thread is blocked %s", (place, more) => {
+  test('the guest does not wait for it', more, async () => {
+    await start('A.send', `block@${place}`);
+    const { A, B } = site;
+    const view = await A.ended(await force(MOVE));
+    expect(view).toMatchObject({ outcome: 'aborted', code: 'suspension-limit' });
+    expect(await suspended()).toBeLessThan(BLOCK_MS);
+    // As the agents tell it, too: the end of the block is not the end of the suspension.
+    expect(view.suspension!.agentMs).toBeLessThan(BLOCK_MS);
+    await A.mustRun();
+    expect(await A.migrate(B, ['--max-suspend-time', '20s'])).toMatchObject({ exit: 0 });
+    await site.settled();
+    expect(await site.exactlyOne()).toBe('B');
+  });
 });
 
 /** A slow one comes to its standstill only after the source has given up. @returns ends that */

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, test } from 'vitest';
 import type { BootOptions } from '../../lib/guest/simulated/boot.ts';
+import { LONG } from '../long.ts';
 import { until } from './daemon.ts';
 import { noSlowDisks, noSmallDisks, SlowDisk, SmallDisk } from './disks.ts';
 import type { Host } from './host.ts';
@@ -211,31 +212,30 @@ describe.skipIf(whyNotSlow !== undefined)('a disk that is slow and then fails', 
     await sleep(LIMIT_MS + SECONDS);
   }
 
-  test.each([
+  describe.each([
     // The committed record: nobody knows whether it is there, and the limit has passed.
-    ['fail', 'A.send'],
+    ['fail', LONG],
     // It is there, too late; the one that would take it back fails, and may be there as well.
-    ['fail-later', 'A.send'],
-  ] as const)('%s, at the committed record of %s', async (mood, agent) => {
-    await hangsAt(agent, AT.toCommit);
-    await limitPasses();
-    slow!.mood = mood;
-    await until(
-      () => watcher.running.length > 0 || /fail|cannot/.test(site.A.send.log),
-      'it goes on from there',
-    );
-    await until(() => /cannot be|EIO/.test(site.A.send.log), 'it has seen that its disk fails');
-    await site.kill('A.send');
-    slow!.mood = 'fine';
-    await site.startAgent('A.send');
-    await site.settled();
-    await site.exactlyOne();
-    site.mustLive();
-  });
+    ['fail-later', {}],
+  ] as const)('%s', (mood, more) => {
+    test('at the committed record of the source, and it is killed', more, async () => {
+      await hangsAt('A.send', AT.toCommit);
+      await limitPasses();
+      slow!.mood = mood;
+      await until(
+        () => watcher.running.length > 0 || /fail|cannot/.test(site.A.send.log),
+        'it goes on from there',
+      );
+      await until(() => /cannot be|EIO/.test(site.A.send.log), 'it has seen that its disk fails');
+      await site.kill('A.send');
+      slow!.mood = 'fine';
+      await site.startAgent('A.send');
+      await site.settled();
+      await site.exactlyOne();
+      site.mustLive();
+    });
 
-  test.each(['fail', 'fail-later'] as const)(
-    '%s at the committed record, and comes back',
-    async (mood) => {
+    test('at the committed record, and comes back', more, async () => {
       await hangsAt('A.send', AT.toCommit);
       await limitPasses();
       slow!.mood = mood;
@@ -244,22 +244,9 @@ describe.skipIf(whyNotSlow !== undefined)('a disk that is slow and then fails', 
       await site.settled(); // by the agent that has met it
       await site.exactlyOne();
       site.mustLive();
-    },
-  );
+    });
 
-  test('agent-send dies while the committed record is on its way to the disk', async () => {
-    await hangsAt('A.send', AT.toCommit);
-    await limitPasses();
-    await site.kill('A.send');
-    slow!.mood = 'fine';
-    await site.startAgent('A.send');
-    await site.settled();
-    await site.exactlyOne();
-  });
-
-  test.each(['fail', 'fail-later'] as const)(
-    '%s, at the running record of the destination',
-    async (mood) => {
+    test('at the running record of the destination', more, async () => {
       await hangsAt('B.recv', AT.toBeRunning);
       await limitPasses();
       slow!.mood = mood;
@@ -273,6 +260,16 @@ describe.skipIf(whyNotSlow !== undefined)('a disk that is slow and then fails', 
       await site.settled();
       await site.exactlyOne();
       site.mustLive();
-    },
-  );
+    });
+  });
+
+  test('agent-send dies while the committed record is on its way to the disk', async () => {
+    await hangsAt('A.send', AT.toCommit);
+    await limitPasses();
+    await site.kill('A.send');
+    slow!.mood = 'fine';
+    await site.startAgent('A.send');
+    await site.settled();
+    await site.exactlyOne();
+  });
 });
