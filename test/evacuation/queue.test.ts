@@ -69,7 +69,7 @@ test('a destination that has too many guests of ours is waited for', () => {
     expect([next.guest.end, next.pauseMs > 0]).toEqual([undefined, true]);
     guest = next.guest;
   }
-  for (let i = 0; i < 4; i++) guest = settle(guest, failed('too-many'), false).guest;
+  for (let i = 0; i < 5; i++) guest = settle(guest, failed('too-many'), false).guest;
   expect(settle(guest, failed('too-many'), false).guest.end?.outcome).toBe('failed');
 });
 
