@@ -4,6 +4,7 @@ import { afterEach, describe, expect, test, vi } from 'vitest';
 import { identify } from '../../lib/guest/process-identity.ts';
 import { answerPacemaker } from '../../lib/resource/answer.ts';
 import { OCF } from '../../lib/resource/call.ts';
+import { until } from '../e2e/hosts.ts';
 import { qemuProgram } from '../qemu/guest/installed.ts';
 import { TEST_BOUND_MS } from '../qemu/guest/linux-guest.ts';
 import { LibvirtHost, titled, whyNoLibvirt } from './libvirt-host.ts';
@@ -67,6 +68,7 @@ describe.skipIf(whyNoLibvirt())(titled('a domain as a resource of a cluster'), (
     await host.killLibvirtd();
     expect(await answer('stop')).toBe(OCF.success); // its process is all there is
     await host.startLibvirtd();
-    expect(await host.state()).toBeUndefined();
+    // It serves before it has looked for the processes of its domains.
+    await until(async () => (await host.state()) === undefined, 'libvirtd sees that it is gone');
   });
 });
