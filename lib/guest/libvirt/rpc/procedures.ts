@@ -65,7 +65,7 @@ export const UNDEFINE = { snapshots: 2, keepNvram: 8, checkpoints: 16, keepTpm: 
 export const FAIL_INCOMPATIBLE = 1;
 
 /** Of virErrorNumber. */
-export const ERROR = { noDomain: 42, operationInvalid: 55, cpuIncompatible: 91 } as const;
+export const ERROR = { noDomain: 42, cpuIncompatible: 91 } as const;
 
 /** REMOTE_DOMAIN_LIST_MAX, and more of typed parameters than any call has. */
 const MAX_DOMAINS = 16_384;
