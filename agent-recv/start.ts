@@ -40,7 +40,7 @@ async function startWith(
   let web: WebServer | undefined;
   let status: string;
   try {
-    server = await ControlServer.open(options.socket, daemon);
+    server = await ControlServer.open(options.socket, daemon, options.socketGroup);
     endMetrics = await publishMetrics(options, daemon);
     web = webOptions && (await WebServer.open(webOptions, security, daemon));
     daemon.recover(); // before a sender can ask

@@ -41,7 +41,7 @@ async function startWith(
   let endMetrics: (() => Promise<void>) | undefined;
   let web: WebServer | undefined;
   try {
-    server = await ControlServer.open(options.socket, daemon);
+    server = await ControlServer.open(options.socket, daemon, options.socketGroup);
     endMetrics = await publishMetrics(options, daemon);
     web = webOptions && (await WebServer.open(webOptions, security, daemon));
     await Promise.all([threads.crew.started(), threads.recalls.started()]);

@@ -1,3 +1,4 @@
+import fs from 'node:fs';
 import http from 'node:http';
 import { GodwitError } from '../errors.ts';
 import { log } from '../log.ts';
@@ -9,16 +10,26 @@ import { claimSocket } from './socket-file.ts';
 /** Answers that are on their way when the server closes have this long to get there. */
 const CLOSE_MS = 1000;
 
-/** The control socket of an agent: HTTP with JSON on a Unix socket that only its owner may use. */
+/** The control socket of an agent: HTTP with JSON on a Unix socket of its user and, where one is given, a group. */
 export class ControlServer {
   readonly #http: http.Server;
   readonly #closing = new AbortController();
 
-  /** @throws GodwitError listen-failed when another daemon is there or the path cannot be used */
-  static async open(socket: string, backend: AgentBackend): Promise<ControlServer> {
+  /**
+   * @param group ID of a group whose members may use it, too
+   * @throws GodwitError listen-failed when another daemon is there, the path cannot be used, or the agent may
+   *   not give it to the group
+   */
+  static async open(socket: string, backend: AgentBackend, group?: number): Promise<ControlServer> {
     await claimSocket(socket);
     const server = new ControlServer(backend);
     await server.#listen(socket);
+    try {
+      if (group !== undefined) giveToGroup(socket, group);
+    } catch (error) {
+      await server.close();
+      throw error;
+    }
     return server;
   }
 
@@ -55,5 +66,17 @@ export class ControlServer {
     });
     process.umask(umask);
     return promise;
+  }
+}
+
+/** First whose it is, then what they may: nobody is let in between. */
+function giveToGroup(socket: string, group: number): void {
+  try {
+    fs.chownSync(socket, -1, group);
+    fs.chmodSync(socket, 0o660);
+  } catch (cause) {
+    const { code } = cause as NodeJS.ErrnoException;
+    const message = `the control socket ${socket} cannot be given to group ${group}: ${code}; is the agent's user in it?`;
+    throw new GodwitError('listen-failed', message, { cause });
   }
 }

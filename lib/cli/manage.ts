@@ -1,4 +1,4 @@
-import { defaultPaths } from '../daemon/paths.ts';
+import { socketToAsk } from '../daemon/paths.ts';
 import { GodwitError } from '../errors.ts';
 import { EXIT } from '../exit.ts';
 import { isOver } from '../migration/standing.ts';
@@ -20,7 +20,7 @@ export class Manage {
 
   constructor(agent: 'agent-send' | 'agent-recv') {
     this.#agent = agent;
-    this.#path = defaultPaths(agent).socket;
+    this.#path = socketToAsk(agent);
     this.socket = { value: 'PATH', help: 'control socket of the daemon', otherwise: this.#path };
   }
 

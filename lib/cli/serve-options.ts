@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import type { MetricsOutlets } from '../api/metrics-outlets.ts';
 import type { TcpAddress } from '../api/metrics-server.ts';
 import { type Agent, type DefaultPaths, defaultPaths } from '../daemon/paths.ts';
@@ -14,6 +15,8 @@ import { webOf, webOptions } from './web-options.ts';
 
 /** What either daemon is started with. */
 export interface CommonOptions extends DefaultPaths, MetricsOutlets {
+  /** ID of the group that may use the control socket, too; undefined: none. */
+  readonly socketGroup: number | undefined;
   /** Where RAM files of guests lie: a tmpfs. */
   readonly ramDir: string;
   /** Of the host's libvirtd; undefined: where hosts have it. */
@@ -61,6 +64,11 @@ export function commonOptions(agent: Agent): Readonly<Record<string, Option>> {
   const dir = (help: string, otherwise: string) => ({ value: 'DIR', help, otherwise });
   return {
     socket: { value: 'PATH', help: 'control socket', otherwise: paths.socket },
+    'socket-group': {
+      value: 'GROUP',
+      help: 'its members may use the control socket, too:\nthey can do what the agent can',
+      otherwise: "none: only the agent's user",
+    },
     'state-dir': dir('journal, ledgers and logs of this agent', paths.stateDir),
     'host-dir': dir(
       'records of who has each guest; the same for both\nagents of a host',
@@ -124,6 +132,7 @@ export function commonOptionsOf(agent: Agent, input: Input): CommonOptions {
   const security = securityOf(input);
   return {
     socket: pathOf(input, 'socket', paths.socket, MAX_SOCKET_PATH),
+    socketGroup: socketGroupOf(input.option('socket-group')),
     stateDir: pathOf(input, 'state-dir', paths.stateDir),
     hostDir: pathOf(input, 'host-dir', paths.hostDir),
     guestDir: pathOf(input, 'guest-dir', paths.guestDir),
@@ -156,6 +165,17 @@ export function durationOption({ help, min, max, otherwise }: Duration): Option 
 /** In ms. @throws GodwitError bad-option */
 export function durationOf(input: Input, name: string, { min, max, otherwise }: Duration): number {
   return parseDuration(input.option(name) ?? otherwise, `--${name}`, { min, max });
+}
+
+/** Groups are where the host has them, not only in /etc/group. @throws GodwitError bad-option */
+function socketGroupOf(name: string | undefined): number | undefined {
+  if (name === undefined) return undefined;
+  try {
+    const line = execFileSync('getent', ['--', 'group', name], { encoding: 'utf8' });
+    return Number(line.split(':')[2]);
+  } catch (cause) {
+    throw new GodwitError('bad-option', `--socket-group: there is no group "${name}"`, { cause });
+  }
 }
 
 /** `n2=192.0.2.7`, `n2=hostb`. @throws GodwitError bad-option */

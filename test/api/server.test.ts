@@ -2,7 +2,7 @@ import fs from 'node:fs';
 import http from 'node:http';
 import net from 'node:net';
 import path from 'node:path';
-import { afterEach, expect, test } from 'vitest';
+import { afterEach, expect, test, vi } from 'vitest';
 import { ControlServer } from '../../lib/api/server.ts';
 import { GodwitError } from '../../lib/errors.ts';
 import { aView, ended, FakeBackend } from './fake-backend.ts';
@@ -303,6 +303,29 @@ test('the socket is the owner’s alone, and so is a directory made for it', asy
   cleanups.push(() => server.close());
   expect(fs.statSync(file).mode & 0o777).toBe(0o600);
   expect(fs.statSync(path.dirname(file)).mode & 0o777).toBe(0o700);
+});
+
+test.skipIf(process.getuid?.() !== 0)('a group may be given the socket, too', async () => {
+  const agent = new FakeBackend();
+  cleanups.push(() => agent.remove());
+  const server = await ControlServer.open(agent.socket, agent, 4321);
+  cleanups.push(() => server.close());
+  const { uid, gid, mode } = fs.statSync(agent.socket);
+  expect([uid, gid, mode & 0o777]).toEqual([0, 4321, 0o660]);
+});
+
+test('a group that the agent may not give it to is refused, and nobody listens', async () => {
+  const agent = new FakeBackend();
+  cleanups.push(() => agent.remove());
+  vi.spyOn(fs, 'chownSync').mockImplementation(() => {
+    throw Object.assign(new Error('no'), { code: 'EPERM' });
+  });
+  cleanups.push(() => void vi.restoreAllMocks());
+  await expect(ControlServer.open(agent.socket, agent, 4321)).rejects.toMatchObject({
+    code: 'listen-failed',
+    message: expect.stringContaining('cannot be given to group 4321: EPERM'),
+  });
+  expect(fs.existsSync(agent.socket)).toBe(false);
 });
 
 test('the socket of a dead daemon is replaced, a live one refused', async () => {

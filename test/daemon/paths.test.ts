@@ -1,5 +1,6 @@
+import fs from 'node:fs';
 import { afterEach, expect, test, vi } from 'vitest';
-import { defaultPaths } from '../../lib/daemon/paths.ts';
+import { defaultPaths, socketToAsk } from '../../lib/daemon/paths.ts';
 
 afterEach(() => {
   vi.unstubAllEnvs();
@@ -48,4 +49,23 @@ test('each agent has its variable for the socket; an empty one does not count', 
   as(0, { GODWIT_SEND_SOCKET: '/x/send.sock', GODWIT_RECV_SOCKET: '' });
   expect(defaultPaths('agent-send').socket).toBe('/x/send.sock');
   expect(defaultPaths('agent-recv').socket).toBe('/run/godwit/agent-recv.sock');
+});
+
+test("a command of somebody who has no agent asks the host's, if its group lets them", () => {
+  const own = '/run/user/1000/godwit/agent-send.sock';
+  const ofHost = '/run/godwit/agent-send.sock';
+  const usable = new Set<unknown>();
+  const denied = Object.assign(new Error('no'), { code: 'EACCES' });
+  vi.spyOn(fs, 'accessSync').mockImplementation((file) => {
+    if (!usable.has(file)) throw denied;
+  });
+  as(1000, { XDG_RUNTIME_DIR: '/run/user/1000' });
+  expect(socketToAsk('agent-send')).toBe(own);
+  usable.add(ofHost);
+  expect(socketToAsk('agent-send')).toBe(ofHost);
+  usable.add(own);
+  expect(socketToAsk('agent-send')).toBe(own);
+  usable.delete(own);
+  as(1000, { GODWIT_SEND_SOCKET: '/x/send.sock' });
+  expect(socketToAsk('agent-send')).toBe('/x/send.sock');
 });

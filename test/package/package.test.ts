@@ -108,6 +108,17 @@ describe.skipIf(why)(`the package${why ? ` (skipped: ${why})` : ''}`, () => {
     await boot('vm1');
   });
 
+  test('lets those in who are in its group, and nobody else', async () => {
+    await ok('useradd', '--groups', 'godwit', 'ann');
+    await ok('useradd', 'bob');
+    const guests = ['agent-send', 'guests'];
+    expect(await ok('runuser', '-u', 'ann', '--', ...guests)).toContain('vm1');
+    expect((await host.run('runuser', '-u', 'bob', '--', ...guests)).code).toBe(EXIT['no-daemon']);
+    // Monitors of guests lie beside that socket: they are root's.
+    const look = ['find', '/run/godwit', '-mindepth', '1', '-group', 'godwit', '-perm', '/070'];
+    expect(await ok(...look)).toBe('/run/godwit/agent-send.sock\n');
+  });
+
   test('an upgrade goes on with agents that run, and with their migration', async () => {
     const id = await hold('vm1');
     const before = await Promise.all(agents.map((agent) => unit(agent, 'MainPID')));
