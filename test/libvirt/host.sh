@@ -12,32 +12,7 @@ fi
 dir=$1 name=$2 tree=$3 user=$4 shared=${5:-}
 mkdir -p "$dir/run" "$dir/etc/libvirt" "$dir/var/lib/libvirt" "$dir/var/log/libvirt" "$dir/var/cache/libvirt"
 hostname "$name"
-cat >"$dir/etc/libvirt/libvirtd.conf" <<CONF
-unix_sock_group = "root"
-auth_unix_ro = "none"
-auth_unix_rw = "none"
-host_uuid_source = "smbios"
-host_uuid = "$(cat /proc/sys/kernel/random/uuid)"
-CONF
-cat >"$dir/etc/libvirt/qemu.conf" <<CONF
-user = "$user"
-group = "$user"
-dynamic_ownership = 0
-remember_owner = 0
-security_driver = "none"
-namespaces = []
-cgroup_controllers = []
-stdio_handler = "file"
-memory_backing_dir = "/var/lib/libvirt/qemu/ram"
-CONF
-if [ -n "$shared" ]; then
-  cat >>"$dir/etc/libvirt/qemu.conf" <<CONF
-lock_manager = "lockd"
-shared_filesystems = ["$shared"]
-CONF
-  mkdir -p "$shared/locks"
-  echo "file_lockspace_dir = \"$shared/locks\"" >"$dir/etc/libvirt/qemu-lockd.conf"
-fi
+"${0%/*}/configure.sh" "$dir/etc/libvirt" "$user" "$shared"
 # The QEMU driver insists that Debian's users are there, even if none of them is used.
 cp /etc/passwd /etc/group "$dir/etc/"
 echo 'libvirt-qemu:x:64055:64055::/:/usr/sbin/nologin' >>"$dir/etc/passwd"

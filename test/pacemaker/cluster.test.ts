@@ -1,6 +1,7 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
 import { until } from '../e2e/daemon.ts';
 import { Cluster, type NodeName, whyNoCluster } from './cluster.ts';
+import { SimulatedWeb1 } from './web1.ts';
 
 const BOUND_MS = 300_000;
 vi.setConfig({ testTimeout: BOUND_MS, hookTimeout: BOUND_MS });
@@ -12,7 +13,7 @@ const title = reason === undefined ? 'a cluster' : `a cluster (skipped: ${reason
 describe.skipIf(reason)(title, () => {
   let cluster: Cluster;
   beforeAll(async () => {
-    cluster = await Cluster.start();
+    cluster = await Cluster.start(new SimulatedWeb1());
   });
   afterAll(() => cluster?.end());
   afterEach(({ task }) => {
@@ -23,27 +24,16 @@ describe.skipIf(reason)(title, () => {
     return node === 'n1' ? 'n2' : 'n1';
   }
 
-  /** The guest that was at the other node lives on at that one, and Pacemaker knows it. */
-  async function livesAt(node: NodeName, beats: number): Promise<void> {
-    await until(() => cluster.isAt(node), `web1 runs at ${node}`, BOUND_MS);
-    await until(() => cluster.shownAt(node), `Pacemaker says so`, BOUND_MS);
-    expect(await cluster.beats(node)).toBeGreaterThan(beats);
-  }
-
-  async function meta(node: NodeName, name: string): Promise<string> {
-    return (await cluster.try(node, 'crm_resource', '-r', 'web1', '--meta', '-g', name)).trim();
-  }
-
   test('moves its guest, which does not notice', async () => {
     const beats = await cluster.beats('n1');
     expect(beats).toBeGreaterThan(0);
     expect(cluster.calls()).toEqual(['n1:start']);
     cluster.forgetCalls();
     await cluster.on('n1', 'crm_resource', '-r', 'web1', '--move', '--node', 'n2', '-Q');
-    await livesAt('n2', beats);
+    await cluster.livesAt('n2', beats);
     await cluster.settled();
     expect(cluster.calls()).toEqual(['n1:migrate_to', 'n2:migrate_from', 'n1:stop']);
-    expect(await meta('n1', 'maintenance')).toBe('');
+    expect(await cluster.meta('n1', 'maintenance')).toBe('');
     await cluster.on('n1', 'crm_resource', '-r', 'web1', '--clear', '-Q');
   });
 
@@ -51,7 +41,7 @@ describe.skipIf(reason)(title, () => {
     const beats = await cluster.beats('n2');
     cluster.forgetCalls();
     await cluster.on('n2', 'crm_standby', '-N', 'n2', '-v', 'on');
-    await livesAt('n1', beats);
+    await cluster.livesAt('n1', beats);
     await cluster.settled();
     expect(cluster.calls()).toEqual(['n2:migrate_to', 'n1:migrate_from', 'n2:stop']);
     await cluster.on('n1', 'crm_standby', '-N', 'n2', '-D');
@@ -70,7 +60,7 @@ describe.skipIf(reason)(title, () => {
     await cluster.startAgent('n2', 'recv');
     await cluster.on('n1', 'crm_resource', '-r', 'web1', '--clear', '-Q');
     await cluster.on('n1', 'crm_resource', '-r', 'web1', '--cleanup');
-    await livesAt('n1', beats);
+    await cluster.livesAt('n1', beats);
     await cluster.settled();
     expect(cluster.calls()).toEqual(['n1:migrate_to']);
   });
@@ -86,11 +76,15 @@ describe.skipIf(reason)(title, () => {
     await until(() => cluster.isAt(to), `web1 runs at ${to}`, BOUND_MS);
     const standsStill = () => cluster.agents.get(`${from} send`)!.standsStill;
     await until(standsStill, 'its source has not written that down');
-    expect(await meta(to, 'maintenance')).toBe('true');
+    expect(await cluster.meta(to, 'maintenance')).toBe('true');
     cluster.switchOff(from);
     await until(() => cluster.fenced.includes(from), `${from} is fenced`, BOUND_MS);
-    await until(async () => (await meta(to, 'maintenance')) === '', 'it is handed back', BOUND_MS);
-    await livesAt(to, beats);
+    await until(
+      async () => (await cluster.meta(to, 'maintenance')) === '',
+      'it is handed back',
+      BOUND_MS,
+    );
+    await cluster.livesAt(to, beats);
     await cluster.settled(to);
     expect(cluster.calls()).toEqual([`${from}:migrate_to`]);
     expect(cluster.agents.get(`${to} recv`)!.log).toMatch(/n1 was fenced at .* \(by n2\)/);
@@ -126,7 +120,7 @@ describe.skipIf(reason)(title, () => {
     const standsStill = () => cluster.agents.get('n2 recv')!.standsStill;
     await until(standsStill, 'the guest was given away', BOUND_MS);
     cluster.switchOff('n2');
-    await livesAt('n1', beats);
+    await cluster.livesAt('n1', beats);
     expect(cluster.fenced).toEqual(['n1', 'n2', 'n2']);
     expect(cluster.calls()).toEqual(['n1:migrate_to', 'n1:start']);
     const { log } = cluster.agents.get('n1 send')!;

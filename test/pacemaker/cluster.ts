@@ -4,8 +4,8 @@ import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { ControlClient } from '../../lib/guest/simulated/control-client.ts';
 import { Daemon, until } from '../e2e/daemon.ts';
+import type { Web1 } from './web1.ts';
 
 const run = promisify(execFile);
 const here = fileURLToPath(new URL('.', import.meta.url));
@@ -28,7 +28,7 @@ export function whyNoCluster(): string | undefined {
   return missing && `${missing} is missing: \`sudo .ci/pacemaker\` installs what is needed`;
 }
 
-/** Two Pacemaker nodes with Godwit's agents, and web1, a simulated guest, as their only resource. */
+/** Two Pacemaker nodes with Godwit's agents, and web1, a guest, as their only resource. */
 export class Cluster {
   readonly dir = fs.mkdtempSync(path.join(os.tmpdir(), 'godwit-cluster-'));
   readonly #switch: ChildProcess;
@@ -37,8 +37,10 @@ export class Cluster {
   readonly agents = new Map<string, Daemon>();
   /** Nodes that were switched off by a fence, in order. */
   readonly fenced: NodeName[] = [];
+  readonly #web1: Web1;
 
-  private constructor() {
+  private constructor(web1: Web1) {
+    this.#web1 = web1;
     const at = (...names: string[]) => path.join(this.dir, ...names);
     for (const name of ['shared/power', 'layer/usr/bin', 'layer/usr/sbin', OCF_DIR])
       fs.mkdirSync(at(name), { recursive: true });
@@ -53,21 +55,23 @@ export class Cluster {
     const ocf = '/usr/lib/ocf/resource.d/godwit/domain.real';
     script(at(OCF_DIR, 'domain'), `${words}\nexec ${ocf} "$@" 2>>/mnt/complaints`);
     fs.writeFileSync(at('shared/calls'), '');
-    fs.writeFileSync(at('shared/cib.xml'), CIB);
+    fs.writeFileSync(at('shared/cib.xml'), cib(web1.parameters));
     fs.writeFileSync(at('shared/corosync.conf'), COROSYNC);
     const nodes = NODES.map((name) => `${name}=${ADDRESSES[name]}`);
     const common = { 'guest-dir': '/run/godwit/guests', 'cluster-node': nodes, insecure: true };
-    const limits = { 'peer-timeout': '2s', 'reconnect-timeout': '5s' };
+    const limits = { 'peer-timeout': '5s', 'reconnect-timeout': '5s' };
     fs.writeFileSync(at('shared/send.json'), JSON.stringify({ ...common, ...limits }));
-    const listen = { listen: '0.0.0.0:7070' };
-    fs.writeFileSync(at('shared/recv.json'), JSON.stringify({ ...common, ...limits, ...listen }));
+    const receives = { listen: '0.0.0.0:7070', ...web1.receiver };
+    fs.writeFileSync(at('shared/recv.json'), JSON.stringify({ ...common, ...limits, ...receives }));
+    for (const [name, text] of Object.entries(web1.shared))
+      fs.writeFileSync(at('shared', name), text);
     const bridge = 'ip link add br0 type bridge && ip link set br0 up && exec sleep 86400';
     this.#switch = spawn('unshare', ['--net', '--', 'sh', '-c', bridge], { stdio: 'ignore' });
     this.#power = setInterval(() => this.#answerFences(), 50);
   }
 
-  static async start(): Promise<Cluster> {
-    const cluster = new Cluster();
+  static async start(web1: Web1): Promise<Cluster> {
+    const cluster = new Cluster(web1);
     try {
       await until(() => cluster.#onSwitch('ip', 'link', 'show', 'br0'), 'the switch is there');
       for (const name of NODES) await cluster.switchOn(name);
@@ -85,7 +89,9 @@ export class Cluster {
     const dir = path.join(this.dir, name);
     for (const old of ['pid1', 'go', 'run'])
       fs.rmSync(path.join(dir, old), { recursive: true, force: true });
-    const args = [dir, name, TREE, path.join(this.dir, 'layer'), path.join(this.dir, 'shared')];
+    const { libvirt = '' } = this.#web1;
+    const [layer, shared] = ['layer', 'shared'].map((part) => path.join(this.dir, part));
+    const args = [dir, name, TREE, layer!, shared!, libvirt];
     const holder = spawn(path.join(here, 'node.sh'), args, { stdio: 'ignore' });
     this.#holders.set(name, holder);
     await until(() => this.#pid1(name) !== undefined, `${name} has a process 1`);
@@ -100,6 +106,7 @@ export class Cluster {
     await this.#onSwitch('ip', 'link', 'set', port, 'master', 'br0', 'up');
     await this.on(name, 'ip', 'addr', 'add', `${ADDRESSES[name]}/24`, 'dev', 'eth0');
     await this.on(name, 'ip', 'link', 'set', 'eth0', 'up');
+    await this.#web1.nodeIsUp(dir);
     await this.startAgent(name, 'send');
     await this.startAgent(name, 'recv');
     fs.writeFileSync(path.join(dir, 'go'), '');
@@ -176,27 +183,27 @@ export class Cluster {
     return new RegExp(`web1\\s.*Started ${node}\\s*(?:$|[^,\\w])`, 'm').test(shown);
   }
 
-  /** The guest runs there: what its VMM says. */
-  async isAt(node: NodeName): Promise<boolean> {
-    return (await this.#ask(node, 'query-status'))?.status === 'running';
+  /** The guest runs there: what its hypervisor says. */
+  isAt(node: NodeName): Promise<boolean> {
+    return this.#web1.runsAt(path.join(this.dir, node)).catch(() => false); // the node has just ended
   }
 
   /** How often the guest's heart has beaten since it was started, wherever it was meanwhile. */
-  async beats(node: NodeName): Promise<number> {
-    const answer = await this.#ask(node, 'query-heartbeat');
-    return Number(answer?.ticks);
+  beats(node: NodeName): Promise<number> {
+    return this.#web1.beats(path.join(this.dir, node));
   }
 
-  async #ask(node: NodeName, command: string): Promise<Record<string, unknown> | undefined> {
-    const socket = path.join(this.dir, node, 'run/godwit/guests/web1.sock');
-    const client = await ControlClient.connect(socket, 'web1').catch(() => undefined);
-    try {
-      return await client?.execute<Record<string, unknown>>(command);
-    } catch {
-      return undefined; // it has just ended
-    } finally {
-      client?.close();
-    }
+  /** The guest, which had that many beats at the other node, lives on at this one, and Pacemaker knows it. */
+  async livesAt(node: NodeName, beats: number): Promise<void> {
+    await until(() => this.isAt(node), `web1 runs at ${node}`, BOUND_MS);
+    await until(() => this.shownAt(node), 'Pacemaker says so', BOUND_MS);
+    const more = async () => (await this.beats(node)) > beats;
+    await until(more, `its heart goes on beating at ${node}`);
+  }
+
+  /** A meta attribute of web1, as the cluster has it at that node; '' when it has none. */
+  async meta(node: NodeName, name: string): Promise<string> {
+    return (await this.try(node, 'crm_resource', '-r', 'web1', '--meta', '-g', name)).trim();
   }
 
   /** For a test that failed. */
@@ -215,6 +222,7 @@ export class Cluster {
     for (const daemon of this.agents.values()) await daemon.end('SIGKILL');
     for (const holder of this.#holders.values()) holder.kill();
     this.#switch.kill('SIGKILL');
+    await this.#web1.end();
     const gone = [...this.#holders.values(), this.#switch];
     await until(
       () => gone.every(({ exitCode, signalCode }) => exitCode !== null || signalCode !== null),
@@ -264,15 +272,15 @@ const nvpair = (name: string, value: string, id: string) =>
   `<nvpair id="${id}-${name}" name="${name}" value="${value}"/>`;
 
 const PARAMETERS = {
-  kind: 'simulated',
-  memory: '32MiB',
   max_suspend_time: '20s',
   hosts: NODES.map((name) => `${name}=${ADDRESSES[name]}`).join(' '),
   send_config: '/mnt/send.json',
   recv_config: '/mnt/recv.json',
 };
 
-const CIB = `<cib crm_feature_set="3.13.0" validate-with="pacemaker-3.7" epoch="1" num_updates="0" admin_epoch="0">
+const cib = (
+  parameters: Readonly<Record<string, string>>,
+) => `<cib crm_feature_set="3.13.0" validate-with="pacemaker-3.7" epoch="1" num_updates="0" admin_epoch="0">
 <configuration>
 <crm_config><cluster_property_set id="o">
 ${nvpair('dc-deadtime', '2s', 'o')}${nvpair('stonith-enabled', 'true', 'o')}${nvpair('stonith-action', 'off', 'o')}
@@ -288,7 +296,7 @@ ${nvpair('pcmk_host_list', name, name)}${nvpair('plug', name, name)}</instance_a
 <primitive id="web1" class="ocf" provider="godwit" type="domain">
 <meta_attributes id="web1-m">${nvpair('allow-migrate', 'true', 'web1')}</meta_attributes>
 <instance_attributes id="web1-i">
-${Object.entries(PARAMETERS)
+${Object.entries({ ...PARAMETERS, ...parameters })
   .map(([name, value]) => nvpair(name, value, 'web1'))
   .join('\n')}
 </instance_attributes>
