@@ -16,7 +16,6 @@ import type {
   GuestTrouble,
   Hypervisor,
 } from '../hypervisor.ts';
-import type { Observation } from '../profile.ts';
 import { requireRoom } from '../qemu/staging.ts';
 import { type Allowed, requireAllowed } from './allowed.ts';
 import { confinement } from './confined.ts';
@@ -26,6 +25,7 @@ import { definitionDuty, uuidIn } from './definition.ts';
 import { INCOMING_DIR, requireAbsent, startLibvirtDestination } from './destination.ts';
 import { checkDescription, HYPERVISOR } from './device-model.ts';
 import { processOf, uuidText } from './domain-process.ts';
+import { profileDomain } from './profile.ts';
 import { LibvirtClient } from './rpc/client.ts';
 import { type DomainRef, XML } from './rpc/procedures.ts';
 import { lookAtDomain, unlessNone } from './run-state.ts';
@@ -101,10 +101,7 @@ export class LibvirtHypervisor implements Hypervisor {
         }),
       openSource: (terms = {}) =>
         connectLibvirtSource({ socket, name, streamDir, terms }, this.#crew),
-      profile: async (): Promise<Observation> => {
-        const text = `the profile of guest ${name} cannot be taken: it is a domain of libvirt`;
-        throw new GodwitError('hypervisor-failed', text);
-      },
+      profile: (profiling) => profileDomain({ socket, name }, profiling),
     };
   }
 

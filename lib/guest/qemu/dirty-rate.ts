@@ -3,10 +3,9 @@ import { PAGE_SIZE } from '../../memory/guest-layout.ts';
 import type { SeenWindow } from '../../memory/working-set.ts';
 import { poll } from '../../poll.ts';
 import { CommandRefused } from '../line-client.ts';
+import type { WindowMeter } from '../windows.ts';
 import type { QmpClient } from './qmp.ts';
 
-/** A measurement cannot be ended: whoever gives up a profile waits for so long at most. */
-export const LONGEST_WINDOW_MS = 8_000;
 /** A thread of QEMU's reads and hashes its sample twice; a machine under load gets more. */
 const LATE_LIMIT_MS = 10_000;
 const POLL_MS = 10;
@@ -41,7 +40,7 @@ export async function measuresDirtyRate(qmp: QmpClient): Promise<boolean> {
  * are left alone: they take the dirty log, which a migration needs clean, and without KVM there is
  * nothing that they could count. QEMU 10.0 then says 0, and 7.2 dies of it, and the guest with it.
  */
-export class DirtyRate {
+export class DirtyRate implements WindowMeter {
   readonly #qmp: QmpClient;
   readonly #samples: number;
   /** QEMU before 8.2 measures whole seconds only. */
@@ -55,15 +54,10 @@ export class DirtyRate {
     this.#inMs = major > 8 || (major === 8 && minor >= 2);
   }
 
-  /** The shortest window that is worth measuring, ms. */
   get shortestMs(): number {
     return this.#inMs ? 100 : 1000;
   }
 
-  /**
-   * The pages that have changed in a window of that length.
-   * @throws GodwitError guest-busy, hypervisor-failed, guest-died, not-seen
-   */
   async measure(ms: number): Promise<SeenWindow> {
     const unit = this.#inMs ? { 'calc-time-unit': 'millisecond' } : {};
     if (await measuresDirtyRate(this.#qmp))

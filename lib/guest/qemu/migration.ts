@@ -1,7 +1,8 @@
 import { GodwitError } from '../../errors.ts';
 import { PAGE_SIZE } from '../../memory/guest-layout.ts';
 import { poll } from '../../poll.ts';
-import { LONGEST_WINDOW_MS, measuresDirtyRate } from './dirty-rate.ts';
+import { LONGEST_WINDOW_MS } from '../windows.ts';
+import { measuresDirtyRate } from './dirty-rate.ts';
 import type { Settings } from './kept-settings.ts';
 import type { QmpClient } from './qmp.ts';
 

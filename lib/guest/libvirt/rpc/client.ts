@@ -1,6 +1,7 @@
 import { GodwitError } from '../../../errors.ts';
 import { QEMU_PROGRAM } from './message.ts';
 import {
+  DIRTY_RATE_STATS,
   type DomainEvent,
   type DomainRef,
   EVENT,
@@ -13,6 +14,7 @@ import {
   readDomains,
   readParameters,
   UNDEFINE,
+  writeDomain,
   writeParameters,
   XML,
 } from './procedures.ts';
@@ -212,6 +214,21 @@ export class LibvirtClient {
   async listen(): Promise<void> {
     for (const { id } of Object.values(EVENT))
       await this.#call(PROCEDURE.listen, new XdrWriter().int(id).int(0));
+  }
+
+  /** Has QEMU measure for some seconds how much of the guest's memory changes, by a sample. Libvirt 7.2 or later. */
+  async startDirtyRate(domain: DomainRef, seconds: number): Promise<void> {
+    await this.#call(PROCEDURE.startDirtyRate, ofDomain(domain).int(seconds).int(0));
+  }
+
+  /** What has come of it: parameters that begin with `dirtyrate.`. */
+  dirtyRate(domain: DomainRef): Promise<Parameters> {
+    const args = writeDomain(new XdrWriter().int(1), domain).int(DIRTY_RATE_STATS).int(0);
+    return this.#ask(PROCEDURE.allStats, args, (reader) => {
+      if (reader.count(1) === 0) return {};
+      readDomain(reader);
+      return readParameters(reader);
+    });
   }
 
   // ---- the migration of one ------------------------------------------------

@@ -33,7 +33,9 @@ export const PROCEDURE = {
   confirm3: 307,
   listen: 316,
   domainCapabilities: 342,
+  allStats: 344,
   compareCpu: 393,
+  startDirtyRate: 427,
 } as const;
 
 /** Numbers of libvirt's qemu_protocol.x, a program of their own. */
@@ -60,6 +62,9 @@ export const XML = { secure: 1, inactive: 2, migratable: 8 } as const;
 
 /** virDomainUndefineFlagsValues: what goes with a definition, and what of the guest stays. */
 export const UNDEFINE = { snapshots: 2, keepNvram: 8, checkpoints: 16, keepTpm: 64 } as const;
+
+/** virDomainStatsTypes. */
+export const DIRTY_RATE_STATS = 512;
 
 /** virConnectCompareCPUFlags. */
 export const FAIL_INCOMPATIBLE = 1;
