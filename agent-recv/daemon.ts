@@ -11,6 +11,7 @@ import { listenOn } from '../lib/daemon/listen.ts';
 import { takeActivatedSocket } from '../lib/daemon/socket-activation.ts';
 import { asGodwitError, GodwitError } from '../lib/errors.ts';
 import { type Finding, lookAt } from '../lib/finding.ts';
+import type { DestinationGuest, GuestDescription } from '../lib/guest/guest.ts';
 import { Guests } from '../lib/guest/guests.ts';
 import type { GuestOutline } from '../lib/guest/hypervisor.ts';
 import { log } from '../lib/log.ts';
@@ -63,7 +64,7 @@ export class RecvDaemon extends Agent<Arrival> {
   #address: net.AddressInfo | undefined;
 
   constructor(options: RecvDaemonOptions, ownership: Ownership, crew: Crew) {
-    super(ownership, new Guests(options, crew), options.clusterNodes);
+    super(ownership, new Guests(options, crew), options);
     this.#options = options;
     this.#crew = crew;
     this.#admission = new Admission(options.maxMigrations);
@@ -244,9 +245,7 @@ export class RecvDaemon extends Agent<Arrival> {
         reconnectTimeoutMs,
         startGuest: async (description, bytes, known) => {
           try {
-            this.#checkMemory(bytes, arrival);
-            await this.guestsHere.requireHooks(hypervisor, guest);
-            return await this.guestsHere.arrive(description, known);
+            return await this.#arrive(description, bytes, known, offer, arrival);
           } catch (thrown) {
             throw await this.#refused(thrown, offer, from, arrival);
           }
@@ -258,6 +257,28 @@ export class RecvDaemon extends Agent<Arrival> {
       arrival.begin();
     } finally {
       this.#claiming.delete(id);
+    }
+  }
+
+  /** Starts the copy that gets the guest, on what is kept of its memory here if its sender makes use of that. */
+  async #arrive(
+    description: GuestDescription,
+    bytes: number,
+    known: (handle: string) => Promise<void>,
+    { keptSecret }: GuestOffer,
+    arrival: DestinationMigration,
+  ): Promise<DestinationGuest> {
+    await this.guestsHere.requireHooks(description.hypervisor, description.name);
+    const taken = this.kept.take(description);
+    try {
+      if (keptSecret.length === 0) taken?.discard();
+      const kept = keptSecret.length === 0 ? undefined : taken;
+      const needed = bytes - (kept?.bytes ?? 0);
+      this.kept.makeRoom(needed + this.#promisedBesides(arrival) + HOST_RESERVE);
+      this.#checkMemory(needed, arrival);
+      return await this.guestsHere.arrive(description, known, kept?.files);
+    } finally {
+      taken?.discard(); // what has not become the guest's
     }
   }
 
@@ -326,10 +347,10 @@ export class RecvDaemon extends Agent<Arrival> {
     return [
       ...(arrival === undefined ? await place() : []),
       await lookAt('memory', () => {
-        this.#checkMemory(guest.memoryBytes, arrival);
+        this.#checkMemory(guest.memoryBytes - this.kept.bytes, arrival);
         return `there is room for ${formatSize(guest.memoryBytes)}`;
       }),
-      ...(await this.guestsHere.canTake(guest, verify)),
+      ...(await this.guestsHere.canTake(guest, verify, this.kept.bytes)),
     ];
   }
 
@@ -351,15 +372,19 @@ export class RecvDaemon extends Agent<Arrival> {
 
   /** Memory that is promised to other migrations and not filled yet is not free. */
   #checkMemory(bytes: number, arrival?: DestinationMigration): void {
-    const promised = [...this.#open.values()]
-      .filter((other) => other instanceof DestinationMigration && other !== arrival)
-      .reduce((sum, other) => sum + (other as DestinationMigration).owedBytes, 0);
-    const free = process.availableMemory() - promised - HOST_RESERVE;
+    const free = process.availableMemory() - this.#promisedBesides(arrival) - HOST_RESERVE;
     if (bytes <= free) return;
     throw new GodwitError(
       'memory-insufficient',
       `the guest needs ${formatSize(bytes)} of memory, the destination has ${formatSize(Math.max(0, free))} to spare`,
     );
+  }
+
+  /** To other migrations. */
+  #promisedBesides(arrival: DestinationMigration | undefined): number {
+    return [...this.#open.values()]
+      .filter((other) => other instanceof DestinationMigration && other !== arrival)
+      .reduce((sum, other) => sum + (other as DestinationMigration).owedBytes, 0);
   }
 }
 

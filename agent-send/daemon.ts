@@ -12,12 +12,13 @@ import { asGodwitError, GodwitError } from '../lib/errors.ts';
 import { Evacuations } from '../lib/evacuation/evacuations.ts';
 import type { EvacuationStore } from '../lib/evacuation/store.ts';
 import type { Finding } from '../lib/finding.ts';
-import type { SourceGuest } from '../lib/guest/guest.ts';
+import type { GuestDescription, SourceGuest } from '../lib/guest/guest.ts';
 import { Guests, requireTerms } from '../lib/guest/guests.ts';
 import type { Guest } from '../lib/guest/hypervisor.ts';
 import type { Profiling } from '../lib/guest/profile.ts';
 import type { Recalls } from '../lib/guest/recall/recalls.ts';
 import { log } from '../lib/log.ts';
+import type { RegionFile } from '../lib/memory/guest-layout.ts';
 import { withOthers } from '../lib/migration/check/refusal.ts';
 import { inTheWay, runCheck } from '../lib/migration/check/run.ts';
 import type { CheckView } from '../lib/migration/check/view.ts';
@@ -47,6 +48,7 @@ import {
 import type { HistoryFilter, PastMigration } from '../lib/report/history.ts';
 import { LedgerWriter, ledgerFile } from '../lib/report/ledger.ts';
 import { newestProfile } from '../lib/report/profile-file.ts';
+import { formatDuration } from '../lib/units.ts';
 import { formatAddress } from '../lib/wire/address.ts';
 import { dialControl } from '../lib/wire/dial.ts';
 import { siteOf } from './evacuation-site.ts';
@@ -80,7 +82,7 @@ export class SendDaemon extends Agent<Departure> implements SenderBackend {
     threads: Threads,
     evacuations: EvacuationStore,
   ) {
-    super(ownership, new Guests(options, threads.crew), options.clusterNodes);
+    super(ownership, new Guests(options, threads.crew), options);
     this.#options = options;
     this.#threads = threads;
     this.#expiry = new ExpiryWatch(options.security.credentials);
@@ -227,7 +229,7 @@ export class SendDaemon extends Agent<Departure> implements SenderBackend {
     turn: Turn | undefined,
   ): SourceMigration {
     const { stateDir, ramDir, lanes, peerTimeoutMs, connectTimeoutMs } = this.#options;
-    const { reconnectTimeoutMs, security } = this.#options;
+    const { reconnectTimeoutMs, security, keepMemoryMs } = this.#options;
     const { hypervisor } = guest.description;
     const peer = formatAddress(request.host, request.port);
     const migration: SourceMigration = new SourceMigration(id, request, guest, {
@@ -244,12 +246,27 @@ export class SendDaemon extends Agent<Departure> implements SenderBackend {
       crew: this.#threads.crew,
       recalls: this.#threads.recalls,
       turn,
+      keepMemory:
+        keepMemoryMs > 0
+          ? (memory) => this.#keepMemory(guest.description, memory, keepMemoryMs)
+          : undefined,
       settle: () => this.#settle(migration),
       ledger: () =>
         new LedgerWriter(ledgerFile(stateDir, id), (error) => log('error', error.message, id)),
       onChange: () => this.registry.changed(migration),
     });
     return migration;
+  }
+
+  /** The guest has moved, and its process here has ended. */
+  #keepMemory(guest: GuestDescription, memory: readonly RegionFile[], forMs: number): void {
+    try {
+      this.kept.keep(guest, memory, forMs);
+      const long = formatDuration(forMs);
+      log('info', `its memory is kept here for its return, for ${long}`, guest.name);
+    } catch (thrown) {
+      log('warn', asGodwitError(thrown).message, guest.name);
+    }
   }
 
   check(request: MigrationRequest): Promise<CheckView> {

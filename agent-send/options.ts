@@ -7,4 +7,6 @@ export interface SendDaemonOptions extends CommonOptions {
   readonly lanes: number;
   readonly connectTimeoutMs: number;
   readonly retention: Retention;
+  /** How long the memory of a guest that has left is kept for its return; 0: it is not. */
+  readonly keepMemoryMs: number;
 }

@@ -8,6 +8,7 @@ import {
   durationOf,
   durationOption,
 } from '../../lib/cli/serve-options.ts';
+import { MAX_KEEP_MS } from '../../lib/guest/kept-memory.ts';
 import { parseCount, parseDuration, parseSize } from '../../lib/units.ts';
 import { MAX_LANES } from '../../lib/wire/handshake.ts';
 import type { SendDaemonOptions } from '../options.ts';
@@ -24,6 +25,13 @@ const CONNECT_TIMEOUT = {
   otherwise: '5s',
 };
 
+const KEEP_MEMORY = {
+  help: 'the memory of a guest that left is kept so long for\nits return; 0s: not at all',
+  min: 0,
+  max: MAX_KEEP_MS,
+  otherwise: '0s',
+};
+
 /** Of ledgers: an hour is for whoever wants none, ten years for whoever wants all. */
 const KEEP = { min: 3_600_000, max: 3653 * 86_400_000 };
 const SPACE = { min: 1 << 20, max: 2 ** 50 };
@@ -38,6 +46,7 @@ export const serve = serveCommand({
       otherwise: 'as many as there are cores, at most 4',
     },
     'connect-timeout': durationOption(CONNECT_TIMEOUT),
+    'keep-memory': durationOption(KEEP_MEMORY),
     'keep-ledgers': {
       value: 'DURATION',
       help: 'ledgers of migrations that ended longer ago are removed: 90d',
@@ -49,7 +58,10 @@ export const serve = serveCommand({
       otherwise: 'no limit',
     },
   },
-  reloads: [...COMMON_RELOADS, 'lanes', 'connect-timeout', 'keep-ledgers', 'ledger-space'],
+  reloads: [
+    ...COMMON_RELOADS,
+    ...['lanes', 'connect-timeout', 'keep-memory', 'keep-ledgers', 'ledger-space'],
+  ],
   parse: optionsOf,
   async check(settings) {
     const { Ownership } = await import('../../lib/ownership/ownership.ts');
@@ -78,6 +90,7 @@ function optionsOf(input: Input): SendDaemonOptions {
     ...commonOptionsOf('agent-send', input),
     lanes: parseCount(lanes, '--lanes', { min: 1, max: MAX_LANES }),
     connectTimeoutMs: durationOf(input, 'connect-timeout', CONNECT_TIMEOUT),
+    keepMemoryMs: durationOf(input, 'keep-memory', KEEP_MEMORY),
     retention: {
       keepMs: optional(input, 'keep-ledgers', (text, name) => parseDuration(text, name, KEEP)),
       keepBytes: optional(input, 'ledger-space', (text, name) => parseSize(text, name, SPACE)),

@@ -2,6 +2,7 @@ import type { AgentBackend } from '../api/backend.ts';
 import type { Figures } from '../api/metrics.ts';
 import { asGodwitError, GodwitError } from '../errors.ts';
 import type { Guests } from '../guest/guests.ts';
+import { KeptMemory, type KeptMemoryPlaces } from '../guest/kept-memory.ts';
 import { log } from '../log.ts';
 import { type Begun, contextOf } from '../migration/context.ts';
 import { endInWords } from '../migration/standing.ts';
@@ -38,20 +39,27 @@ interface Resolvable {
   resolve(choice: Choice, by: string): Promise<void>;
 }
 
+interface AgentOptions extends KeptMemoryPlaces {
+  /** Names of hosts in the cluster, by their addresses; none: it is not asked. */
+  readonly clusterNodes: ReadonlyMap<string, string>;
+}
+
 /** What both daemons show of their migrations and let be done to them. */
 export abstract class Agent<Migration extends Managed> implements AgentBackend {
   abstract readonly role: AgentBackend['role'];
   protected readonly registry = new Registry<Migration>();
   protected readonly ownership: Ownership;
   protected readonly guestsHere: Guests;
+  /** Memory of guests that have left. */
+  protected readonly kept: KeptMemory;
   readonly #fences: FenceWatch;
 
-  /** @param clusterNodes names of hosts in the cluster, by their addresses; none: it is not asked */
-  constructor(ownership: Ownership, guests: Guests, clusterNodes: ReadonlyMap<string, string>) {
+  constructor(ownership: Ownership, guests: Guests, options: AgentOptions) {
     this.ownership = ownership;
     this.guestsHere = guests;
+    this.kept = new KeptMemory(options);
     this.#fences = new FenceWatch({
-      nodes: clusterNodes,
+      nodes: options.clusterNodes,
       migrations: () => this.registry.all(),
     });
   }
@@ -60,6 +68,7 @@ export abstract class Agent<Migration extends Managed> implements AgentBackend {
   recover(): void {
     for (const entry of this.ownership.journal.open) this.recoverOne(entry);
     void inBackground('orphans', this.#removeOrphans());
+    this.kept.watch();
   }
 
   protected abstract recoverOne(entry: JournalEntry): void;
@@ -120,6 +129,7 @@ export abstract class Agent<Migration extends Managed> implements AgentBackend {
   /** Waits for work as long as it may take when the agent stops; the rest is left to the journal. */
   protected async letEnd(work: Promise<unknown>): Promise<void> {
     this.#fences.stop();
+    this.kept.stop();
     const late = () => new GodwitError('shutting-down', 'it is left to the journal');
     await within(STOP_LIMIT_MS, work, late).catch((thrown) => {
       log('warn', `something does not end: ${asGodwitError(thrown).message}`);

@@ -97,6 +97,12 @@ interface AnySourceGuest extends GuestCopy {
    * migration but for somebody or something else, a moment before.
    */
   saveDeviceState(): Promise<number>;
+  /**
+   * Its memory is in files that can outlive its process: from here on `destroy` hands them over once
+   * that has ended, instead of removing them. Missing where its memory is gone with it.
+   * @param keep takes the files over, whatever it makes of them; never throws
+   */
+  keepMemory?(keep: (memory: readonly RegionFile[]) => void): void;
   /** Called when the guest stops without having been told to by `suspend`, with the state it stands in. */
   onStopped(listener: (state: RunState) => void): void;
   /** Called once when the hypervisor goes away by itself. */
@@ -174,6 +180,8 @@ export interface DestinationGuest extends GuestCopy {
   readonly placement: 'direct' | 'stream';
   /** Where the receiver's workers write pages. */
   readonly memory: readonly RegionFile[];
+  /** The names of its regions in which the pages of a kept copy stand. */
+  readonly kept?: readonly string[];
   /**
    * Pages have arrived in `memory`; for a hypervisor that does not see that memory by itself.
    * Resolves when it has them. One that arrives again later is told again.

@@ -13,6 +13,7 @@ import type {
   GuestTrouble,
   HookContext,
   Hypervisor,
+  KeptFiles,
 } from './hypervisor.ts';
 import { HYPERVISOR as LIBVIRT } from './libvirt/device-model.ts';
 import { LibvirtHypervisor, type LibvirtPlaces } from './libvirt/hypervisor.ts';
@@ -104,16 +105,17 @@ export class Guests {
   async arrive(
     description: GuestDescription,
     known: (handle: string) => Promise<void>,
+    kept?: KeptFiles,
   ): Promise<DestinationGuest> {
-    return this.#named(description.hypervisor).arrive(description, known);
+    return this.#named(description.hypervisor).arrive(description, known, kept);
   }
 
   /** As `Hypervisor.canTake`, for the hypervisor that the guest names, if this host has it. */
-  async canTake(guest: GuestOutline, verify: boolean): Promise<readonly Finding[]> {
+  async canTake(guest: GuestOutline, verify: boolean, spare: number): Promise<readonly Finding[]> {
     const offered = await lookAt('hypervisor', () => this.#named(guest.hypervisor).name);
     if (offered.verdict !== 'ok') return [offered];
     const kind = this.#named(guest.hypervisor);
-    return [offered, ...(await kind.canTake(guest, verify)), await kind.hooksOf(guest.name)];
+    return [offered, ...(await kind.canTake(guest, verify, spare)), await kind.hooksOf(guest.name)];
   }
 
   /** As `Hypervisor.outlineOf`. @throws GodwitError hypervisor-failed where this host has no such */

@@ -88,6 +88,9 @@ export interface HookContext {
   readonly peer: string;
 }
 
+/** Files with memory of a guest that was here before, by the names of its regions. */
+export type KeptFiles = ReadonlyMap<string, string>;
+
 /** One kind of guests on this host. Every call has a time limit of its own. */
 export interface Hypervisor {
   /** As GuestOffer names it. */
@@ -105,12 +108,15 @@ export interface Hypervisor {
    * Makes room for a guest that arrives: a copy that waits for its memory.
    * @param known called with a handle before anything is made or started, and again when the handle
    *   is complete: whatever is there then is found by it (`attach`). What it rejects with ends the arrival.
+   * @param kept files with pages of the guest from an earlier time: those that it makes the guest's
+   *   memory are moved away, and named by the copy (`kept`)
    * @throws GodwitError guest-exists, memory-insufficient, ram-file-failed, definition-invalid,
    *   hypervisor-failed; what it had made is gone then
    */
   arrive(
     description: GuestDescription,
     known: (handle: string) => Promise<void>,
+    kept?: KeptFiles,
   ): Promise<DestinationGuest>;
   /** A guest that is described as one that was looked at. @throws GodwitError bad-message */
   outlineOf(description: GuestDescription): GuestOutline;
@@ -118,8 +124,9 @@ export interface Hypervisor {
    * Whether `arrive` would make room for such a guest now, as far as looking shows: nothing is made,
    * started or removed.
    * @param verify its memory is to be read again here
+   * @param spare bytes of RAM files that would be given up for it
    */
-  canTake(guest: GuestOutline, verify: boolean): Promise<readonly Finding[]>;
+  canTake(guest: GuestOutline, verify: boolean, spare: number): Promise<readonly Finding[]>;
   /**
    * The copy with this handle. `gone` is proved: the process has ended (pid, start time and boot of
    * the host), and nothing is left of it.

@@ -105,9 +105,9 @@ export class LineClient {
   }
 
   /** Executes a command after which the server ends; that end is then no surprise to `onClose`. */
-  executeLast(command: string): Promise<unknown> {
+  executeLast(command: string, given: Record<string, unknown> = {}): Promise<unknown> {
     this.#closeListeners.length = 0;
-    return this.execute(command);
+    return this.execute(command, given);
   }
 
   /**

@@ -4,8 +4,8 @@ import { join } from 'node:path';
 import { removeUnused } from './file-users.ts';
 import { identify, isAlive, type ProcessIdentity } from './process-identity.ts';
 
-/** A guest's memory; or memory that is on its way into a hypervisor. */
-export type MemoryFileKind = 'ram' | 'staging';
+/** A guest's memory; memory that is on its way into a hypervisor; memory of one that has left. */
+export type MemoryFileKind = 'ram' | 'staging' | 'kept';
 
 /**
  * The name of a file that this process makes for a guest's memory. It says who has made it, so that

@@ -29,6 +29,8 @@ export class DestinationMigration {
   readonly #finished = Promise.withResolvers<void>();
   /** Hears the rounds, from Accept until the end is known. */
   #intake: Intake | undefined;
+  /** Pages of the guest that stood here before anything was sent. */
+  #keptPages = 0;
   /** Once the sender listens. */
   #tellHost: () => void = () => {};
   #preparedIn: PreparedIn = { verifyMs: 0, loadMs: 0 };
@@ -99,7 +101,8 @@ export class DestinationMigration {
   get owedBytes(): number {
     const { outcome, totalPages, encodings } = this.view();
     if (outcome !== undefined) return 0;
-    return Math.max(0, totalPages - encodings.raw - encodings.copy) * PAGE_SIZE;
+    const there = this.#keptPages + encodings.raw + encodings.copy;
+    return Math.max(0, totalPages - there) * PAGE_SIZE;
   }
 
   /** Resolves when everything of the migration is let go. */
@@ -179,22 +182,27 @@ export class DestinationMigration {
     intake: Intake,
     dataPorts: number[],
     verifyRate: number,
-    { placement, hypervisorVersion }: DestinationGuest,
+    { placement, hypervisorVersion, kept = [] }: DestinationGuest,
   ): void {
-    const { context, facts, secret } = this.#basis;
+    const { context, facts, secret, layout } = this.#basis;
     const journalMs = context.journal.appendMs;
     this.#intake = intake;
     const { epoch } = this.handover.state;
-    const accept = { dataPorts, secret, verifyRate, journalMs, placement, epoch };
+    this.#keptPages = layout.regions
+      .filter(({ name }) => kept.includes(name))
+      .reduce((sum, { pages }) => sum + pages, 0);
+    const keptPages = this.#keptPages;
+    const accept = { dataPorts, secret, verifyRate, journalMs, placement, epoch, keptPages };
     this.#sender.link.send('Accept', accept);
     const say = (host: HostFacts) => this.#sayHost(host);
     this.#tellHost = tellHost(hypervisorVersion, say, this.#basis.releases);
     facts.enter('precopy');
     const size = formatSize(this.#basis.layout.totalPages * PAGE_SIZE);
     const { hypervisor } = this.#basis.offer;
+    const had = keptPages > 0 ? ', in the memory that was kept of it' : '';
     context.log(
       'info',
-      `receiving guest ${this.guestName} (${size}, ${hypervisor}) from ${this.peer}`,
+      `receiving guest ${this.guestName} (${size}, ${hypervisor}) from ${this.peer}${had}`,
     );
   }
 

@@ -8,6 +8,7 @@ import { DeltaCache } from './delta-cache.ts';
 import { ENCODING } from './encoding.ts';
 import type { PageHash } from './hash.ts';
 import type { HashTable } from './hash-table.ts';
+import type { KeptPage } from './kept-hashes.ts';
 import { KeyedHashes } from './keyed-hashes.ts';
 
 const ZERO_PAGE = Buffer.alloc(PAGE_SIZE);
@@ -24,7 +25,7 @@ export type Known = Pick<RingChunk, 'zeros' | 'hashes'>;
 export interface EncodedBatch {
   readonly message: PageBatch;
   readonly payload: readonly [raw: Uint8Array, delta: Uint8Array];
-  /** Pages that carry content, in bytes: all but the zero pages. */
+  /** Pages that carry content, in bytes: all but zero pages, and those that the receiver had kept. */
   readonly contentBytes: number;
 }
 
@@ -51,13 +52,23 @@ export class BatchEncoder {
   readonly #cache: DeltaCache;
   readonly #dedupe: DedupeIndex;
 
-  constructor(hash: PageHash, table: HashTable) {
+  /** @param keptSecret what the receiver hashes a kept copy with, if it has one */
+  constructor(hash: PageHash, table: HashTable, keptSecret?: Uint8Array) {
     this.#hash = hash;
     this.#table = table;
-    this.#keyed = new KeyedHashes(table);
+    this.#keyed = new KeyedHashes(table, keptSecret);
     this.#cache = new DeltaCache(table.pages);
     this.#dedupe = new DedupeIndex(table.pages);
     this.#zeroHash = hash.of(ZERO_PAGE);
+  }
+
+  /** The receiver has kept these: as good as sent, unless something was sent for them since. */
+  kept(pages: readonly KeptPage[]): void {
+    for (const { pfn, hash, keyed } of pages) {
+      if (this.#table.get(pfn) !== 0n) continue;
+      this.#table.set(pfn, hash);
+      this.#keyed.set(pfn, keyed);
+    }
   }
 
   /**
@@ -86,7 +97,7 @@ export class BatchEncoder {
     const seek = level !== 0;
     let rawPages = 0;
     let deltaPages = 0;
-    let zeroPages = 0;
+    let emptyPages = 0;
 
     for (let i = 0; i < offsets.length; i++) {
       const offset = offsets[i]!;
@@ -98,7 +109,7 @@ export class BatchEncoder {
         this.#table.set(pfn, this.#zeroHash);
         this.#keyed.forget(pfn);
         this.#cache.drop(pfn);
-        zeroPages++;
+        emptyPages++;
         continue;
       }
       if (known) hashes[i] = known.hashes[offset]!;
@@ -106,6 +117,7 @@ export class BatchEncoder {
       const twin = this.#twin(pfn, hashes, i, pages, at, seek, spare);
       if (twin === pfn) {
         encodings[i] = ENCODING.same;
+        if (round === 1) emptyPages++; // never sent before
       } else if (twin !== undefined) {
         this.#cache.drop(pfn);
         encodings[i] = ENCODING.copy;
@@ -138,7 +150,7 @@ export class BatchEncoder {
         deltaLength: deltaSection.length,
       },
       payload: [raw, deltaSection],
-      contentBytes: (offsets.length - zeroPages) * PAGE_SIZE,
+      contentBytes: (offsets.length - emptyPages) * PAGE_SIZE,
     };
   }
 

@@ -3,40 +3,58 @@ import { PAGE_SIZE } from '../memory/guest-layout.ts';
 import type { HashTable } from './hash-table.ts';
 
 /** Kept of each hash: with the 8 bytes of xxh64 and the page sets that is less than 16 a page. */
-const KEPT_BYTES = 7;
+export const KEYED_BYTES = 7;
 const SECRET_BYTES = 32;
 
 /**
- * What the receiver has of each page, in a form that nothing in the guest can meet on purpose:
- * SHA-256 over a secret of this object and the page, cut to 56 bits. Neither the secret nor a hash
- * leaves it, so a guest can do no better than guess: about one chance in 2^56 for each pair of pages
- * that it makes alike under xxh64. A hash costs several times an xxh64: ask for it only where pages
- * are alike, or where there is time.
+ * SHA-256 over a secret and a page, cut to 56 bits: nothing in the guest can meet it on purpose, so that
+ * a guest can do no better than guess, about one chance in 2^56 for each pair of pages that it makes
+ * alike under xxh64. It costs several times an xxh64.
+ */
+export class KeyedHash {
+  readonly #input: Buffer;
+
+  /** @param secret SECRET_BYTES that no guest knows */
+  constructor(secret: Uint8Array) {
+    this.#input = Buffer.concat([secret, Buffer.alloc(PAGE_SIZE)]);
+  }
+
+  /** KEYED_BYTES of a page; the first one is not 0. */
+  of(page: Uint8Array): Uint8Array {
+    this.#input.set(page, this.#input.length - PAGE_SIZE);
+    const keyed = hash('sha256', this.#input, 'buffer').subarray(0, KEYED_BYTES);
+    keyed[0] ||= 1;
+    return keyed;
+  }
+}
+
+/**
+ * What the receiver has of each page, by its keyed hash. Neither the secret nor a hash leaves this
+ * object, unless the secret is one that the receiver was told to hash a kept copy with. Ask for a hash
+ * only where pages are alike, or where there is time.
  */
 export class KeyedHashes {
   readonly #table: HashTable;
-  /** KEPT_BYTES a page; the first is 0 when nothing is known. Untouched parts cost no memory. */
+  readonly #key: KeyedHash;
+  /** KEYED_BYTES a page; the first is 0 when nothing is known. Untouched parts cost no memory. */
   readonly #kept: Uint8Array;
-  readonly #input = Buffer.concat([randomBytes(SECRET_BYTES), Buffer.alloc(PAGE_SIZE)]);
 
   /** For the pages of that table. */
-  constructor(table: HashTable) {
+  constructor(table: HashTable, secret: Uint8Array = randomBytes(SECRET_BYTES)) {
     this.#table = table;
-    this.#kept = new Uint8Array(table.pages * KEPT_BYTES);
+    this.#key = new KeyedHash(secret);
+    this.#kept = new Uint8Array(table.pages * KEYED_BYTES);
   }
 
   /** The keyed hash of a page; its first byte is not 0. */
   of(page: Uint8Array): Uint8Array {
-    this.#input.set(page, SECRET_BYTES);
-    const keyed = hash('sha256', this.#input, 'buffer').subarray(0, KEPT_BYTES);
-    keyed[0] ||= 1;
-    return keyed;
+    return this.#key.of(page);
   }
 
   /** True when the page was last sent with the content of that hash; false also when nobody knows. */
   has(pfn: number, keyed: Uint8Array): boolean {
     const at = this.#at(pfn);
-    for (let i = 0; i < KEPT_BYTES; i++) if (this.#kept[at + i] !== keyed[i]) return false;
+    for (let i = 0; i < KEYED_BYTES; i++) if (this.#kept[at + i] !== keyed[i]) return false;
     return true;
   }
 
@@ -52,6 +70,6 @@ export class KeyedHashes {
   }
 
   #at(pfn: number): number {
-    return this.#table.indexOf(pfn) * KEPT_BYTES;
+    return this.#table.indexOf(pfn) * KEYED_BYTES;
   }
 }

@@ -13,6 +13,8 @@ import { Counters } from './counters.ts';
 import { ENCODING_NAMES } from './encoding.ts';
 import { hashableMemory, PageHash } from './hash.ts';
 import { HashTable } from './hash-table.ts';
+import { hashKept, keptChunks } from './kept-hashes.ts';
+import { KeyedHash } from './keyed-hashes.ts';
 import type { ReceiveLaneData, ReceiveRequests } from './receive-protocol.ts';
 import { RoundTags } from './round-tags.ts';
 import { StateReceiver } from './state-receiver.ts';
@@ -38,6 +40,8 @@ class ReceiveLane {
   readonly #fail: (error: GodwitError) => void;
   readonly #door: LaneDoor;
   #link: Link | undefined;
+  /** It is hashing what was kept. */
+  #telling = false;
   #over = false;
 
   constructor(data: ReceiveLaneData, onFailure: (error: GodwitError) => void) {
@@ -129,9 +133,15 @@ class ReceiveLane {
       void lane.send('LaneReady', { lane: this.#data.lane, received });
     if (this.#link) return this.#link.join(lane, 0, greet);
     greet(0);
+    this.#telling = true;
+    this.#tellKept(lane)
+      .catch(() => {}) // what the sender does not hear of it sends
+      .finally(() => {
+        this.#telling = false;
+      });
     this.#link = new Link(lane, {
       onMessage: (message) => this.#receive(message),
-      busy: this.#data.tellsLoad ? () => Math.round(load.share * 1000) : undefined,
+      busy: this.#data.tellsLoad ? () => this.#busy : undefined,
       onInput: (bytes) => this.#counters.add('heardBytes', bytes),
       mayRejoin: () => true,
       giveUpMs: undefined, // as long as the migration lives, which others decide
@@ -142,6 +152,32 @@ class ReceiveLane {
           this.#fail(error ?? new GodwitError('peer-closed', 'a data connection was closed'));
       },
     });
+  }
+
+  /** For `Ack`. What it has left to hash keeps it busy, and keeps nobody waiting: then it does not say. */
+  get #busy(): number {
+    return this.#telling ? 0 : Math.round(load.share * 1000);
+  }
+
+  /**
+   * Tells the sender what its pages are that stand here from an earlier time, chunk by chunk and on this
+   * connection only.
+   */
+  async #tellKept(connection: Connection): Promise<void> {
+    const { kept, lane, lanes, migration } = this.#data;
+    if (kept === undefined) return;
+    const copy = {
+      ...{ layout: this.#layout, lane, lanes, memory: this.#memory },
+      ...{ hash: this.#hash, table: this.#table, key: new KeyedHash(kept.secret) },
+      regions: new Set(kept.regions),
+    };
+    for (const chunk of keptChunks(copy)) {
+      await turns.next(migration, false);
+      await connection.ready(); // rejects when it is over
+      const entries = hashKept(copy, chunk);
+      if (entries) connection.send('KeptHashes', { chunk }, [entries]);
+    }
+    connection.send('KeptHashes', { chunk: 0 });
   }
 
   #receive(received: Received): void {

@@ -6,7 +6,7 @@ import type { SpoolShare } from '../memory/state-spool.ts';
 import type { Credentials } from '../wire/credentials.ts';
 import { portsToTry } from '../wire/lane-door.ts';
 import { COUNTERS_SIZE, Counters, type LaneTotals, sumCounters } from './counters.ts';
-import type { ReceiveLaneData, ReceiveRequests } from './receive-protocol.ts';
+import type { Kept, ReceiveLaneData, ReceiveRequests } from './receive-protocol.ts';
 import { RoundTags } from './round-tags.ts';
 
 export const RECEIVE_LANE = new URL('./receive-lane.ts', import.meta.url);
@@ -32,6 +32,8 @@ export interface ReceivePoolOptions {
   readonly state: SpoolShare;
   /** As of a lane. */
   readonly tellsLoad: boolean;
+  /** As of a lane. */
+  readonly kept?: Kept | undefined;
   /** Gets every page that arrives; the caller takes them out. */
   readonly arrivals: PageSet | undefined;
   readonly onFailure: (error: GodwitError) => void;

@@ -2,6 +2,13 @@ import type { Region, RegionFile } from '../memory/guest-layout.ts';
 import type { SpoolShare } from '../memory/state-spool.ts';
 import type { Credentials } from '../wire/credentials.ts';
 
+export interface Kept {
+  /** The names of the regions in which they stand. */
+  readonly regions: readonly string[];
+  /** What the sender has them hashed with. */
+  readonly secret: Uint8Array;
+}
+
 /** What a receiver's lane is begun with. */
 export interface ReceiveLaneData {
   readonly lane: number;
@@ -23,6 +30,8 @@ export interface ReceiveLaneData {
   /** Bitmap of pages that somebody waits for; undefined: nobody does. */
   readonly arrivals: SharedArrayBuffer | undefined;
   readonly counters: SharedArrayBuffer;
+  /** Pages of an earlier copy stand in the memory, which the sender is to hear of; undefined: none do. */
+  readonly kept?: Kept | undefined;
   /** The sender wants to know how busy its receiver is. */
   readonly tellsLoad: boolean;
 }

@@ -7,7 +7,7 @@ import { GuestMemory } from '../memory/guest-memory.ts';
 import { PageSet } from '../memory/page-set.ts';
 import { ask, UNSERVED } from '../wire/ask.ts';
 import { connectTo, wantedNoMore } from '../wire/connect.ts';
-import type { Connection } from '../wire/connection.ts';
+import type { Connection, Received } from '../wire/connection.ts';
 import { Link } from '../wire/link.ts';
 import { redial } from '../wire/redial.ts';
 import { BatchEncoder } from './batch-encoder.ts';
@@ -16,6 +16,7 @@ import { ChunkRingReader, type RingChunk } from './chunk-ring.ts';
 import { Counters } from './counters.ts';
 import { PageHash } from './hash.ts';
 import { HashTable } from './hash-table.ts';
+import { KeptHashes } from './kept-hashes.ts';
 import { Pacer } from './pacer.ts';
 import { ORDERS, type SendLaneData, type SendRequests } from './send-protocol.ts';
 import { SendWindow } from './send-window.ts';
@@ -36,12 +37,15 @@ class SendLane {
   readonly #hash: PageHash;
   readonly #window: SendWindow;
   readonly #state: StateSender;
+  readonly #encoder: BatchEncoder;
   readonly #sender: BatchSender;
   readonly #pacer: Pacer;
   readonly #counters: Counters;
   readonly #orders: Int32Array;
   readonly #layout: GuestLayout;
   readonly #ring: ChunkRingReader | undefined;
+  /** What the receiver has kept of the guest, if anything. */
+  readonly #kept: KeptHashes | undefined;
   /** Aborts when the lane is wanted no more. */
   readonly #over = new AbortController();
   #link: Link | undefined;
@@ -59,8 +63,10 @@ class SendLane {
     this.#window = new SendWindow(data.window);
     this.#pacer = new Pacer(data.pacer);
     this.#counters = new Counters(data.counters);
+    this.#encoder = new BatchEncoder(this.#hash, this.#table, data.keptSecret);
+    if (data.keptSecret) this.#kept = new KeptHashes(this.#layout, data.lane, data.lanes);
     this.#sender = new BatchSender({
-      encoder: new BatchEncoder(this.#hash, this.#table),
+      encoder: this.#encoder,
       compression: data.compression,
       window: this.#window,
       pacer: this.#pacer,
@@ -90,6 +96,7 @@ class SendLane {
     const error = wantedNoMore();
     this.#over.abort(error);
     this.#ring?.end();
+    this.#kept?.end();
     this.#window.fail(error);
     this.#state.close(error);
     this.#link?.close();
@@ -99,21 +106,34 @@ class SendLane {
   #newLink(lane: Connection): Link {
     const { reconnectTimeoutMs, stallTimeoutMs } = this.#data;
     const link: Link = new Link(lane, {
-      onMessage: ({ kind }) => {
-        throw new GodwitError('bad-kind', `${kind} on an open data connection`);
-      },
+      onMessage: (received) => this.#hear(received),
       onAck: (sequence, busy) => this.#acknowledge(sequence, busy),
       onInput: (bytes) => this.#counters.add('heardBytes', bytes),
       mayRejoin: () => reconnectTimeoutMs > 0,
       giveUpMs: reconnectTimeoutMs,
       stallMs: stallTimeoutMs,
       onLost: () => {
+        this.#kept?.end(); // what was under way is not told again
         redial(link, () => this.#dial((again, received) => link.join(again, received)));
       },
       onClose: (error) =>
         this.#fail(error ?? new GodwitError('peer-closed', 'a data connection was closed')),
     });
     return link;
+  }
+
+  #hear({ kind, message, payload }: Received): void {
+    if (kind !== 'KeptHashes' || this.#kept === undefined)
+      throw new GodwitError('bad-kind', `${kind} on an open data connection`);
+    this.#encoder.kept(this.#kept.take(message.chunk, payload));
+  }
+
+  /** Waits for what the receiver has kept of a chunk that goes for the first time, unless the guest stands. */
+  async #keptKnown(round: number, chunk: number): Promise<void> {
+    if (this.#kept === undefined || round > 1 || this.#urgent) return;
+    const since = performance.now();
+    await this.#kept.known(chunk);
+    this.#sender.waited(performance.now() - since, false);
   }
 
   /** The connection is thought to be dead: tries another one. */
@@ -163,6 +183,7 @@ class SendLane {
         break;
       }
       const slot = await this.#sender.blocked(() => this.#window.take());
+      await this.#keptKnown(round, chunk);
       await this.#turn();
       slot.bytes ??= Buffer.allocUnsafeSlow(CHUNK_SIZE);
       const offsets = this.#read(chunk, set, slot.bytes);
@@ -180,6 +201,7 @@ class SendLane {
     for (;;) {
       const slot = await this.#sender.blocked(() => this.#window.take());
       const taken = await this.#pushed(ring);
+      await this.#keptKnown(taken.round, taken.chunk);
       await this.#turn();
       await this.#sender.send(taken, slot);
     }
@@ -214,8 +236,11 @@ class SendLane {
 
   /** One chunk each; sockets and the other tasks of the thread come in between. */
   #turn(): Promise<void> {
-    const urgent = Atomics.load(this.#orders, ORDERS.urgent) !== 0;
-    return turns.next(this.#data.migration, urgent);
+    return turns.next(this.#data.migration, this.#urgent);
+  }
+
+  get #urgent(): boolean {
+    return Atomics.load(this.#orders, ORDERS.urgent) !== 0;
   }
 
   /** Reads the chunk's pages of the set, each to its place in the slot; returns their offsets. */

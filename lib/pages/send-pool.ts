@@ -29,6 +29,8 @@ export interface SendPoolOptions {
   readonly migration: string;
   readonly secret: Uint8Array;
   readonly hashSeed: bigint;
+  /** As of a lane. */
+  readonly keptSecret?: Uint8Array | undefined;
   readonly layout: GuestLayout;
   /** Where each lane has its pages from. */
   readonly pagesOf: (lane: number) => PagesOfLane;

@@ -17,6 +17,8 @@ export interface SendLaneData {
   readonly migration: string;
   readonly secret: Uint8Array;
   readonly hashSeed: bigint;
+  /** What the receiver hashes the pages with that it has kept; undefined: it has none. */
+  readonly keptSecret?: Uint8Array | undefined;
   readonly regions: readonly Region[];
   readonly pages: PagesOfLane;
   /** Where the guest's device state will come in. */

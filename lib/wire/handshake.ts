@@ -15,6 +15,8 @@ export const MAX_WINDOW = 64;
 export const MAX_BATCH_PAYLOAD = kindOf('PageBatch').payload;
 /** Bytes of the secret that binds data connections to their migration. */
 export const SECRET_SIZE = 16;
+/** Bytes of the secret that a kept copy is hashed with. */
+export const KEPT_SECRET_SIZE = 32;
 /** What a check may have: findings, characters of the text of one. */
 export const MAX_FINDINGS = 32;
 export const MAX_FINDING_TEXT = 500;
@@ -101,6 +103,8 @@ export function checkGuestOffer(offer: GuestOffer): GuestLayout {
   if (!isGuestName(offer.guest)) throw badMessage(GUEST_NAME_RULE);
   if (offer.pageSize !== PAGE_SIZE)
     throw badMessage(`page size ${offer.pageSize}; only ${PAGE_SIZE} is supported`);
+  if (offer.keptSecret.length !== 0 && offer.keptSecret.length !== KEPT_SECRET_SIZE)
+    throw badMessage(`the secret for kept memory has ${offer.keptSecret.length} bytes`);
   return new GuestLayout(offer.regions);
 }
 
@@ -130,7 +134,7 @@ export function requireCheckAnswer(answer: CheckAnswer, lanes: number): void {
       throw badMessage('CheckAnswer has a finding that is none');
   if (dataPorts.length > 0)
     checkAccept(
-      { ...{ journalMs: 0, placement: '', epoch: 0 }, dataPorts, secret, verifyRate },
+      { ...{ journalMs: 0, placement: '', epoch: 0, keptPages: 0 }, dataPorts, secret, verifyRate },
       lanes,
     );
 }

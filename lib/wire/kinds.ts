@@ -56,12 +56,13 @@ const TABLE = {
   Ack: [35, 'both', 'both', 8, 0],
   Ballast: [36, 'sender', 'data', 64, 64 * KiB],
   StatePart: [37, 'sender', 'data', 64, 256 * KiB],
+  KeptHashes: [38, 'receiver', 'data', 64, 4 * KiB],
 } as const;
 
 /** Kinds that belong to one connection; all others are numbered and outlive it. */
 const UNNUMBERED: ReadonlySet<KindName> = new Set<KindName>([
   ...(['Hello', 'Welcome', 'Abort', 'Ping', 'Pong', 'Ack', 'LaneOpen', 'LaneReady'] as const),
-  ...(['Rejoin', 'Rejoined', 'Check', 'CheckAnswer'] as const),
+  ...(['Rejoin', 'Rejoined', 'Check', 'CheckAnswer', 'KeptHashes'] as const),
 ]);
 
 export type KindName = keyof typeof TABLE;

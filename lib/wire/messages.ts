@@ -36,6 +36,8 @@ export interface GuestOffer {
   readonly regions: readonly Region[];
   readonly hashSeed: bigint;
   readonly verify: boolean;
+  /** Empty: without the feature `kept`. */
+  readonly keptSecret: Uint8Array;
 }
 
 export interface Accept {
@@ -45,6 +47,8 @@ export interface Accept {
   readonly journalMs: number;
   readonly placement: string;
   readonly epoch: number;
+  /** Pages of a kept copy, whose hashes will come; 0: there is none. */
+  readonly keptPages: number;
 }
 
 export interface RoundBegin {
@@ -220,6 +224,10 @@ export interface StatePart {
   readonly hash: bigint;
 }
 
+export interface KeptHashes {
+  readonly chunk: number;
+}
+
 /** A record of a journal: lib/ownership/journal. Not a frame. */
 export interface JournalRecord {
   readonly migration: string;
@@ -291,5 +299,6 @@ export interface Messages {
   readonly PageBatch: PageBatch;
   readonly Ballast: Ballast;
   readonly StatePart: StatePart;
+  readonly KeptHashes: KeptHashes;
   readonly Ack: Ack;
 }

@@ -23,7 +23,8 @@ class Stuck extends Agent<ReturnType<typeof stuckMigration>> {
   }
 
   constructor(refusal?: GodwitError, shown = stuckMigration(refusal)) {
-    super(undefined as never, undefined as never, new Map()); // asked for nothing here
+    const places = { hostDir: '/nowhere', ramDir: '/nowhere', clusterNodes: new Map() };
+    super(undefined as never, undefined as never, places); // asked for nothing here
     this.registry.add(shown);
   }
 }

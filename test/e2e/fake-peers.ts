@@ -60,6 +60,7 @@ export class FakeSender {
       pageSize: PAGE_SIZE,
       regions: [{ name: 'ram', firstPfn: 0, pages: PAGES }],
       hashSeed: 42n,
+      keptSecret: new Uint8Array(0),
       verify: false,
     });
     this.accept = (await accepted) as Accept;

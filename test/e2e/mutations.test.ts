@@ -112,6 +112,7 @@ class MutatedSender {
       ...{ migration, epoch: 1, guest: 'fake', hypervisor: 'simulated' },
       ...{ deviceModel: 'godwit-sim-2,vcpus=1', pageSize: PAGE_SIZE, hashSeed: SEED },
       ...{ regions: [{ name: 'ram', firstPfn: 0, pages: PAGES }], verify: true },
+      keptSecret: new Uint8Array(0),
     });
     const accept = (await control.heard('Accept')) as Accept | undefined;
     if (!accept) return;

@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import fs from 'node:fs';
 import zlib from 'node:zlib';
 import { Random } from '../../lib/guest/simulated/random.ts';
@@ -14,12 +15,20 @@ import { BatchEncoder, type EncodedBatch, withPacked } from '../../lib/pages/bat
 import type { Level } from '../../lib/pages/compression.ts';
 import { PageHash } from '../../lib/pages/hash.ts';
 import { HashTable } from '../../lib/pages/hash-table.ts';
+import { hashKept, KeptHashes, keptChunks } from '../../lib/pages/kept-hashes.ts';
+import { KeyedHash } from '../../lib/pages/keyed-hashes.ts';
 import { RoundTags } from '../../lib/pages/round-tags.ts';
 
 /** Fills a page with content that does not compress and that its number determines. */
 export function noise(page: Buffer, number: number): void {
   const random = new Random(number);
   for (let at = 0; at < page.length; at += 4) page.writeUInt32LE(random.next(), at);
+}
+
+/** A KeptHashes on its way. */
+export interface Told {
+  readonly chunk: number;
+  readonly entries: Buffer;
 }
 
 /** Both ends of all lanes in one thread: source memory in a buffer, destination in a RAM file. */
@@ -35,6 +44,7 @@ export class Pipeline {
   readonly #dir: string;
   readonly #file: string;
   readonly #memory: GuestMemory;
+  readonly #keptSecret = randomBytes(32);
   readonly #sendTables: HashTable[];
   readonly #receiveTables: HashTable[];
   readonly #encoders: BatchEncoder[];
@@ -57,7 +67,9 @@ export class Pipeline {
     const all = Array.from({ length: lanes }, (_, lane) => lane);
     this.#sendTables = all.map((lane) => new HashTable(this.layout, lane, lanes));
     this.#receiveTables = all.map((lane) => new HashTable(this.layout, lane, lanes));
-    this.#encoders = this.#sendTables.map((table) => new BatchEncoder(this.hash, table));
+    this.#encoders = this.#sendTables.map(
+      (table) => new BatchEncoder(this.hash, table, this.#keptSecret),
+    );
     this.decoders = this.#receiveTables.map((table, lane) => {
       const { layout, hash, tags: arrived } = this;
       return new BatchDecoder({
@@ -116,6 +128,48 @@ export class Pipeline {
   /** Somebody has used the destination's RAM file before. */
   spoil(pfn: number): void {
     this.#memory.write(pfn, 1, Buffer.alloc(PAGE_SIZE, 'left from before'), 0);
+  }
+
+  /** The destination has the pages from an earlier time. */
+  keep(pfns: readonly number[]): void {
+    for (const pfn of pfns) this.#memory.write(pfn, 1, this.page(pfn), 0);
+  }
+
+  /** What the receiver would tell of its memory. */
+  hashKept(regions: ReadonlySet<string>): Told[] {
+    const { layout, lanes, hash } = this;
+    const key = new KeyedHash(this.#keptSecret);
+    return this.#receiveTables.flatMap((table, lane) => {
+      const copy = { layout, lane, lanes, regions, memory: this.#memory, hash, key, table };
+      return [...keptChunks(copy)].flatMap((chunk) => {
+        const entries = hashKept(copy, chunk);
+        return entries === undefined ? [] : [{ chunk, entries }];
+      });
+    });
+  }
+
+  /** The sender hears of it. */
+  hearKept(told: readonly Told[]): void {
+    const { layout, lanes } = this;
+    const heard = this.#encoders.map((_, lane) => new KeptHashes(layout, lane, lanes));
+    for (const { chunk, entries } of told)
+      this.#encoders[chunk % lanes]!.kept(heard[chunk % lanes]!.take(chunk, entries));
+  }
+
+  tellKept(regions: ReadonlySet<string>): void {
+    this.hearKept(this.hashKept(regions));
+  }
+
+  /** Reads the destination's memory again; the first page that is not what arrived. */
+  rereads(): number | undefined {
+    const destination = this.destination();
+    for (const { firstPfn, pages } of this.layout.regions)
+      for (let pfn = firstPfn; pfn < firstPfn + pages; pfn++) {
+        const page = destination.subarray(pfn * PAGE_SIZE, (pfn + 1) * PAGE_SIZE);
+        const table = this.#receiveTables[Math.floor(pfn / CHUNK_PAGES) % this.lanes]!;
+        if (this.hash.of(page) !== table.get(pfn)) return pfn;
+      }
+    return undefined;
   }
 
   digests(): { sent: bigint[]; received: bigint[] } {

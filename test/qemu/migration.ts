@@ -90,9 +90,14 @@ export class QemuMigration {
     return migration;
   }
 
+  /** Where the agents of that side find what guests are. */
+  definitionsOf(side: Side): string {
+    return path.join(this.#dir, side);
+  }
+
   /** Says what a guest is on that side, from now on; undefined: nothing. */
   define(side: Side, definition: object | undefined, name = 'vm1'): void {
-    const file = path.join(this.#dir, side, `${name}.json`);
+    const file = path.join(this.definitionsOf(side), `${name}.json`);
     if (definition === undefined) fs.rmSync(file);
     else fs.writeFileSync(file, JSON.stringify(definition), { mode: 0o600 });
   }

@@ -34,6 +34,7 @@ export const MESSAGES: { [K in KindName]: fc.Arbitrary<Messages[K]> } = {
     regions: fc.array(fc.record({ name: string, firstPfn: uint32, pages: uint32 })),
     hashSeed: fixed64,
     verify: bool,
+    keptSecret: bytes,
   }),
   Accept: fc.record({
     dataPorts: fc.array(uint32),
@@ -42,6 +43,7 @@ export const MESSAGES: { [K in KindName]: fc.Arbitrary<Messages[K]> } = {
     journalMs: double,
     placement: string,
     epoch,
+    keptPages: uint32,
   }),
   RoundBegin: fc.record({ round: uint32, stopAndCopy: bool, dirtyPages: uint32 }),
   DirtyList: fc.record({ round: uint32, firstPfn: uint32, gapRun: fc.array(uint32) }),
@@ -50,6 +52,7 @@ export const MESSAGES: { [K in KindName]: fc.Arbitrary<Messages[K]> } = {
   Suspend: fc.record({ limitMs: uint32, runState: string }),
   DeviceState: fc.record({ bytes: uint32, lane: fc.array(fixed64) }),
   StatePart: fc.record({ offset: uint32, hash: fixed64 }),
+  KeptHashes: fc.record({ chunk: uint32 }),
   Digest: fc.record({ lane: fc.array(fixed64) }),
   Prepared: fc.record({ epoch, verifyMs: double, loadMs: double }),
   Commit: fc.record({ epoch, seal: bytes }),

@@ -204,5 +204,6 @@ const OFFER = {
   pageSize: 4096,
   regions: [{ name: 'ram', firstPfn: 0, pages: 1 }],
   hashSeed: 1n,
+  keptSecret: new Uint8Array(0),
   verify: false,
 };

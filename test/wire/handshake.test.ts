@@ -130,6 +130,7 @@ describe('checkGuestOffer', () => {
       { name: 'high', firstPfn: 512, pages: 256 },
     ],
     hashSeed: 5n,
+    keptSecret: new Uint8Array(0),
     verify: false,
   };
 
@@ -143,6 +144,7 @@ describe('checkGuestOffer', () => {
     ['a path as a name', { guest: '../etc' }, /guest name/],
     ['pages of another size', { pageSize: 16384 }, /page size 16384/],
     ['no regions', { regions: [] }, /0 regions/],
+    ['a short secret for kept memory', { keptSecret: new Uint8Array(31) }, /has 31 bytes/],
     [
       'regions off the chunk',
       { regions: [{ name: 'r', firstPfn: 1, pages: 1 }] },
@@ -172,6 +174,7 @@ describe('checkAccept', () => {
     journalMs: 1,
     placement: 'direct',
     epoch: 1,
+    keptPages: 0,
   };
 
   it('takes a port for each lane and a secret', () => {

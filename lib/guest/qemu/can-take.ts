@@ -19,6 +19,8 @@ export interface Look {
   readonly verify: boolean;
   /** Where memory is staged that QEMU gets in its stream. */
   readonly stagingDir: string;
+  /** Bytes that would be given up for it. */
+  readonly spare: number;
   readonly limits: QmpOptions;
 }
 
@@ -36,7 +38,12 @@ export async function canTake(look: Look): Promise<readonly Finding[]> {
 }
 
 /** QEMU would be started. */
-async function ofCommand({ definition, guest, stagingDir }: Look): Promise<readonly Finding[]> {
+async function ofCommand({
+  definition,
+  guest,
+  stagingDir,
+  spare,
+}: Look): Promise<readonly Finding[]> {
   const command = definition.command!;
   const { ram } = definition;
   const { memoryBytes } = guest;
@@ -52,19 +59,21 @@ async function ofCommand({ definition, guest, stagingDir }: Look): Promise<reado
       await requireUnserved(definition);
       return `nothing serves ${definition.qmp}`;
     }),
-    await memoryFinding(ram, memoryBytes, stagingDir),
+    await memoryFinding(ram, memoryBytes, spare, stagingDir),
   ];
 }
 
 async function memoryFinding(
   ram: GuestDefinition['ram'],
   bytes: number,
+  spare: number,
   stagingDir: string,
 ): Promise<Finding> {
   let told = true;
   const finding = await lookAt('ram-files', () => {
-    if (ram.length > 0) told = requireRoomFor(ram, bytes);
-    else requireRoom(stagingDir, bytes);
+    const needed = Math.max(0, bytes - spare);
+    if (ram.length > 0) told = requireRoomFor(ram, needed);
+    else requireRoom(stagingDir, needed);
     return `room for ${formatSize(bytes)}, video memory and firmware aside`;
   });
   const text = `the RAM files of the guest are on several file systems: which needs how much room is known when it arrives`;

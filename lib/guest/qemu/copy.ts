@@ -69,10 +69,15 @@ export class QemuCopy implements GuestCopy {
   }
 
   async destroy(): Promise<void> {
+    await this.end();
+    removeFiles(this.#place);
+  }
+
+  /** Ends its process. */
+  protected async end(): Promise<void> {
     const quit = () => void this.qmp.executeLast('quit').catch(() => {});
     await endProcess(this.#place.process, this.#closed ? undefined : quit);
     this.close();
-    removeFiles(this.#place);
   }
 
   onDeath(listener: (error: Error) => void): void {

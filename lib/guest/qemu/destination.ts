@@ -7,6 +7,7 @@ import type { StateSpool } from '../../memory/state-spool.ts';
 import { poll } from '../../poll.ts';
 import type { DestinationGuest, GuestDescription } from '../guest.ts';
 import { type CopyPlace, handleOf, inThisBoot } from '../handle.ts';
+import type { KeptFiles } from '../hypervisor.ts';
 import { isAlive } from '../process-identity.ts';
 import { RUN_STATE_WORDS } from '../run-state.ts';
 import { QemuCopy } from './copy.ts';
@@ -37,6 +38,8 @@ export interface QemuDestinationOptions {
   readonly stagingDir: string;
   /** QEMU's output is appended to it. */
   readonly logFile: string;
+  /** As for `Hypervisor.arrive`. */
+  readonly kept?: KeptFiles | undefined;
   /** Told its handle, as `Hypervisor.arrive`. */
   readonly known: (handle: string) => Promise<void>;
 }
@@ -50,7 +53,7 @@ export interface QemuDestinationOptions {
 export async function startQemuDestination(
   options: QemuDestinationOptions,
 ): Promise<DestinationGuest> {
-  const { crew, definition, description, stagingDir, logFile, known } = options;
+  const { crew, definition, description, stagingDir, logFile, kept, known } = options;
   const model = checkDescription(description);
   const placement = placementOf(definition, description.regions);
   const socket = streamSocket(definition);
@@ -62,7 +65,7 @@ export async function startQemuDestination(
   try {
     staging.make();
     const ramSizes = new Map(model.blocks.map(({ name, length }) => [name, length]));
-    const qemu = await waitingQemu(definition, ramSizes, logFile);
+    const qemu = await waitingQemu(definition, ramSizes, logFile, kept);
     return await occupy(
       { crew, definition, model, placement, socket, staging, place, qemu },
       known,
@@ -136,6 +139,10 @@ class QemuDestination extends QemuCopy implements DestinationGuest {
 
   get placement(): 'direct' | 'stream' {
     return this.#parts.placement.direct.length > 0 ? 'direct' : 'stream';
+  }
+
+  get kept(): readonly string[] {
+    return this.#parts.qemu.kept;
   }
 
   /** Has QEMU take the machine and the RAM blocks. */

@@ -12,6 +12,7 @@ import type {
   GuestTrouble,
   HookContext,
   Hypervisor,
+  KeptFiles,
 } from '../hypervisor.ts';
 import { isAlive } from '../process-identity.ts';
 import { canTake, machineBehind } from './can-take.ts';
@@ -85,12 +86,13 @@ export class QemuHypervisor implements Hypervisor {
   async arrive(
     description: GuestDescription,
     known: (handle: string) => Promise<void>,
+    kept?: KeptFiles,
   ): Promise<DestinationGuest> {
     const { ramDir: stagingDir, stateDir } = this.#places;
     const definition = this.#definition(description.name);
     await mkdir(stateDir, { recursive: true, mode: 0o700 });
     const logFile = path.join(stateDir, `${description.name}.log`);
-    const places = { stagingDir, logFile };
+    const places = { stagingDir, logFile, kept };
     return startQemuDestination({ crew: this.#crew, definition, description, ...places, known });
   }
 
@@ -100,7 +102,7 @@ export class QemuHypervisor implements Hypervisor {
     return { name, hypervisor, machine, memoryBytes: totalPages * PAGE_SIZE };
   }
 
-  async canTake(guest: GuestOutline, verify: boolean): Promise<readonly Finding[]> {
+  async canTake(guest: GuestOutline, verify: boolean, spare = 0): Promise<readonly Finding[]> {
     let definition: GuestDefinition | undefined;
     const defined = await lookAt('definition', () => {
       definition = this.#definition(guest.name);
@@ -108,7 +110,7 @@ export class QemuHypervisor implements Hypervisor {
     });
     if (definition === undefined) return [defined];
     const { ramDir: stagingDir } = this.#places;
-    return canTake({ definition, guest, verify, stagingDir, limits: LOOK_LIMITS });
+    return canTake({ definition, guest, verify, stagingDir, spare, limits: LOOK_LIMITS });
   }
 
   attach(handle: string): Promise<GuestCopy | 'gone'> {

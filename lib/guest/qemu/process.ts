@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { GodwitError } from '../../errors.ts';
 import { poll } from '../../poll.ts';
 import { formatDuration } from '../../units.ts';
+import type { KeptFiles } from '../hypervisor.ts';
 import { descends, type ProcessIdentity } from '../process-identity.ts';
 import { ProcessLog } from '../process-log.ts';
 import type { GuestDefinition } from './definition.ts';
@@ -19,6 +20,8 @@ export interface StartOptions {
   readonly definition: GuestDefinition;
   /** Bytes of each RAM block by its name. */
   readonly ramSizes: ReadonlyMap<string, number>;
+  /** As for `Hypervisor.arrive`. */
+  readonly kept?: KeptFiles | undefined;
   /** QEMU's stdout and stderr are appended to it. */
   readonly logFile: string;
   readonly limitMs?: number;
@@ -27,6 +30,8 @@ export interface StartOptions {
 /** A QEMU that waits for its guest to arrive, and outlives this process. */
 export interface StartedQemu extends ProcessIdentity {
   readonly qmp: QmpClient;
+  /** The RAM blocks in which pages of an earlier time stand. */
+  readonly kept: readonly string[];
   /** The last lines that it has printed, in one; for errors of what is done with it. */
   lastWords(): string;
 }
@@ -44,10 +49,10 @@ export async function startQemu(options: StartOptions): Promise<StartedQemu> {
   const log = openLog(definition, options.logFile);
   let ram: RamFiles | undefined;
   try {
-    ram = new RamFiles(definition.ram, ramSizes);
+    ram = new RamFiles(definition.ram, ramSizes, options.kept);
     const qemu = await start(command, definition, log, options.limitMs ?? START_LIMIT_MS);
     ram.requireInPlace();
-    return qemu;
+    return { ...qemu, kept: ram.kept };
   } catch (error) {
     ram?.remove();
     throw error;
@@ -99,7 +104,7 @@ async function start(
     qmp = await monitorOf(child, definition.qmp, limitMs);
     const process = await startedBy(child, qmp);
     if (more === WAITING) await requireWaiting(qmp);
-    return { ...process, qmp, lastWords: () => log.lastWords(WORDS) };
+    return { ...process, qmp, kept: [], lastWords: () => log.lastWords(WORDS) };
   } catch (cause) {
     qmp?.close();
     const why = isEnded(child) ? endOf(child) : (cause as Error).message;

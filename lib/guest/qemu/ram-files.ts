@@ -4,6 +4,7 @@ import {
   ftruncateSync,
   lstatSync,
   openSync,
+  renameSync,
   rmSync,
   statfsSync,
   statSync,
@@ -12,6 +13,7 @@ import { dirname } from 'node:path';
 import { GodwitError } from '../../errors.ts';
 import { formatSize } from '../../units.ts';
 import { removeUnused, unusedBytes } from '../file-users.ts';
+import type { KeptFiles } from '../hypervisor.ts';
 import type { RamFile } from './definition.ts';
 
 /**
@@ -21,19 +23,33 @@ import type { RamFile } from './definition.ts';
  */
 export class RamFiles {
   readonly #made: { readonly file: string; readonly fd: number }[] = [];
+  /** The RAM blocks whose file is one that was kept. */
+  readonly kept: readonly string[];
 
   /**
    * What a dead guest left in their place is removed.
    * @param sizes bytes of each of the guest's RAM blocks, by its name
+   * @param kept as for `Hypervisor.arrive`
    * @throws GodwitError guest-exists when a process has one of them; definition-invalid for a block that
    *   the guest does not have; memory-insufficient, ram-file-failed. Then nothing of it is there
    */
-  constructor(ram: readonly RamFile[], sizes: ReadonlyMap<string, number>) {
-    const files = ram.map(({ block, file }) => ({ file, bytes: sizeOf(block, sizes) }));
+  constructor(
+    ram: readonly RamFile[],
+    sizes: ReadonlyMap<string, number>,
+    kept: KeptFiles = new Map(),
+  ) {
+    const files = ram.map(({ block, file }) => ({ block, file, bytes: sizeOf(block, sizes) }));
     try {
       for (const { file } of files) if (!removeUnused(file)) throw inUse(file);
-      requireRoom(files);
-      for (const { file, bytes } of files) this.#make(file, bytes);
+      const isKept = ({ block, file }: { block: string; file: string }) =>
+        movesTo(kept.get(block), file);
+      const { true: old = [], false: fresh = [] } = Object.groupBy(files, (file) =>
+        isKept(file) ? 'true' : 'false',
+      );
+      requireRoom(fresh);
+      for (const { file, bytes } of old) this.#open(file, bytes, 'r+');
+      for (const { file, bytes } of fresh) this.#open(file, bytes, 'wx');
+      this.kept = old.map(({ block }) => block);
     } catch (cause) {
       this.remove();
       if (cause instanceof GodwitError) throw cause;
@@ -60,10 +76,21 @@ export class RamFiles {
     this.release();
   }
 
-  #make(file: string, bytes: number): void {
-    const fd = openSync(file, 'wx', 0o600);
+  #open(file: string, bytes: number, how: 'wx' | 'r+'): void {
+    const fd = openSync(file, how, 0o600);
     this.#made.push({ file, fd });
     ftruncateSync(fd, bytes);
+  }
+}
+
+/** Not from one file system to another: then the guest gets a fresh file. */
+function movesTo(kept: string | undefined, file: string): boolean {
+  if (kept === undefined) return false;
+  try {
+    renameSync(kept, file);
+    return true;
+  } catch {
+    return false;
   }
 }
 

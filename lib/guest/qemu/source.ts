@@ -1,10 +1,12 @@
+import { statSync } from 'node:fs';
 import { isDeepStrictEqual } from 'node:util';
 import type { Crew, Task } from '../../crew/crew.ts';
 import { asGodwitError, GodwitError } from '../../errors.ts';
-import { GuestLayout } from '../../memory/guest-layout.ts';
+import { GuestLayout, type RegionFile } from '../../memory/guest-layout.ts';
 import { PageSet } from '../../memory/page-set.ts';
 import type { StateSpool } from '../../memory/state-spool.ts';
 import { within } from '../../poll.ts';
+import { mapsShared } from '../file-users.ts';
 import type { GuestDescription, Published, PushingGuest } from '../guest.ts';
 import { type BootProcess, inThisBoot } from '../handle.ts';
 import type { ProcessIdentity } from '../process-identity.ts';
@@ -150,6 +152,8 @@ class QemuSource extends QemuCopy implements PushingGuest {
   #stoppedAs: RunState | undefined;
   #takeUp: NodeJS.Timeout | undefined;
   #left: Promise<void> | undefined;
+  readonly #parts: Pick<QemuSourceParts, 'definition' | 'process'>;
+  #keep: ((memory: readonly RegionFile[]) => void) | undefined;
   #carefulPass: CarefulPass | undefined;
   /** It has been slowed down, and its stream is not read. */
   #resting = false;
@@ -167,6 +171,7 @@ class QemuSource extends QemuCopy implements PushingGuest {
     this.description = { name, hypervisor: HYPERVISOR, deviceModel, regions };
     this.#pfnEnd = new GuestLayout(regions).pfnEnd;
     this.#stoppedAs = found === 'paused' ? found : undefined;
+    this.#parts = { definition, process };
     this.#migration = migration;
     this.ingest = ingest;
     this.recallPlace = { kind: HYPERVISOR, end };
@@ -346,7 +351,18 @@ class QemuSource extends QemuCopy implements PushingGuest {
     return state === 'migrated' ? (this.#standsAs ?? this.run(state)) : state;
   }
 
+  keepMemory(keep: (memory: readonly RegionFile[]) => void): void {
+    this.#keep = keep;
+  }
+
   override async destroy(): Promise<void> {
+    const keep = this.#keep;
+    this.#keep = undefined; // it may be tried again
+    if (keep !== undefined) {
+      const memory = this.#sharedFiles(); // seen as long as QEMU has them
+      await this.end();
+      keep(memory);
+    }
     await super.destroy();
     this.#migration.forget();
   }
@@ -355,6 +371,17 @@ class QemuSource extends QemuCopy implements PushingGuest {
     void this.stopPushing()
       .catch(() => {}) // gone with QEMU
       .then(() => super.close());
+  }
+
+  /** The RAM blocks that QEMU has in files in which what is written to memory is seen. */
+  #sharedFiles(): readonly RegionFile[] {
+    const { definition, process } = this.#parts;
+    return this.description.regions.flatMap((region) => {
+      const file = definition.ram.find(({ block }) => block === region.name)?.file;
+      const stats = file === undefined ? undefined : statSync(file, { throwIfNoEntry: false });
+      if (file === undefined || stats === undefined) return [];
+      return mapsShared(process.pid, file, stats) ? [{ region, path: file, offset: 0 }] : [];
+    });
   }
 
   /** Whatever is under way ends, and the guest runs on unless it was given up. */

@@ -1,5 +1,6 @@
 import { readlinkSync, statSync } from 'node:fs';
 import { GodwitError } from '../../errors.ts';
+import type { KeptFiles } from '../hypervisor.ts';
 import { ProcessLog } from '../process-log.ts';
 import type { GuestDefinition } from './definition.ts';
 import { type StartedQemu, startQemu } from './process.ts';
@@ -24,15 +25,17 @@ export interface WaitingQemu extends StartedQemu {
 /**
  * Starts the command of a definition, or takes the QEMU that waits already where there is none.
  * @param ramSizes bytes of each RAM block by its name
+ * @param kept as for `Hypervisor.arrive`: one that waits already has its memory
  * @throws GodwitError as `startQemu`; hypervisor-failed, guest-exists when no QEMU waits
  */
 export async function waitingQemu(
   definition: GuestDefinition,
   ramSizes: ReadonlyMap<string, number>,
   logFile: string,
+  kept?: KeptFiles,
 ): Promise<WaitingQemu> {
   if (definition.command === undefined) return attachWaiting(definition);
-  return { ...(await startQemu({ definition, ramSizes, logFile })), attached: false };
+  return { ...(await startQemu({ definition, ramSizes, logFile, kept })), attached: false };
 }
 
 /**
@@ -90,7 +93,13 @@ async function identified(definition: GuestDefinition, qmp: QmpClient) {
   await qmp.execute('stop'); // as if it had been started with -S
   const identity = await qmp.process();
   const log = outputOf(identity.pid);
-  return { ...identity, qmp, attached: true, lastWords: () => log?.lastWords(WORDS) ?? '' };
+  return {
+    ...identity,
+    qmp,
+    attached: true,
+    kept: [],
+    lastWords: () => log?.lastWords(WORDS) ?? '',
+  };
 }
 
 /** Where a process that someone else has started prints to, if that is a file. */

@@ -9,11 +9,11 @@ import { type WorkloadSettings, workloadSettings } from './workload.ts';
 /** Commands that take long: a guest that is to run again meanwhile does not wait for them. */
 export const LONG: ReadonlySet<string> = new Set(['self-check', 'save-device-state']);
 
-/** The commands of the control socket; `quit` ends the process. */
+/** The commands of the control socket; `quit` ends the process, which may leave its RAM file. */
 export function machineCommands(
   machine: Machine,
   announce: (event: string, data?: Record<string, unknown>) => void,
-  quit: () => void,
+  quit: (keepMemory: boolean) => void,
 ): Commands {
   /** Who has begun the dirty log. */
   let logOf: AbortSignal | undefined;
@@ -87,7 +87,7 @@ export function machineCommands(
     },
     'self-check': () => machine.selfCheck(),
     'set-workload': (given) => machine.setWorkload(chosenWorkload(given)),
-    quit,
+    quit: ({ keepMemory }) => quit(keepMemory === true),
   };
 }
 

@@ -86,10 +86,15 @@ export class SimulatedCopy implements GuestCopy {
   }
 
   async destroy(): Promise<void> {
-    const quit = () => void this.client.executeLast('quit').catch(() => {});
+    await this.end();
+    await clear(this.place);
+  }
+
+  /** Ends its process. @param last what the VMM is told besides */
+  protected async end(last: Record<string, unknown> = {}): Promise<void> {
+    const quit = () => void this.client.executeLast('quit', last).catch(() => {});
     await endProcess(this.place.process, this.#closed ? undefined : quit);
     this.close();
-    await clear(this.place);
   }
 
   onDeath(listener: (error: Error) => void): void {

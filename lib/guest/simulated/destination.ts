@@ -4,6 +4,7 @@ import type { RegionFile } from '../../memory/guest-layout.ts';
 import type { StateSpool } from '../../memory/state-spool.ts';
 import type { DestinationGuest, GuestDescription } from '../guest.ts';
 import { type FoundPlace, handleOf } from '../handle.ts';
+import type { KeptFiles } from '../hypervisor.ts';
 import { startVmm } from './boot.ts';
 import { ControlClient } from './control-client.ts';
 import { type GuestAnswer, placeFrom, SimulatedCopy } from './copy.ts';
@@ -18,6 +19,8 @@ export interface DestinationOptions {
   /** As the source gave it; it may come from a peer and is checked. */
   readonly description: GuestDescription;
   readonly logFile?: string;
+  /** As for `Hypervisor.arrive`. */
+  readonly kept?: KeptFiles | undefined;
   /** Told its handle, as `Hypervisor.arrive`. */
   readonly known: (handle: string) => Promise<void>;
 }
@@ -29,7 +32,8 @@ export interface DestinationOptions {
 export async function startSimulatedDestination(
   options: DestinationOptions,
 ): Promise<DestinationGuest> {
-  const { dir, ramDir, description, logFile, known } = options;
+  const { dir, ramDir, description, logFile, kept, known } = options;
+  const keptFile = kept?.get(description.regions[0]!.name);
   const { name } = shapeOf(description);
   const socket = path.resolve(socketPath(dir, name));
   await requireNameFree(dir, name);
@@ -44,13 +48,15 @@ export async function startSimulatedDestination(
         JSON.stringify(description),
       ],
       ...(ramDir === undefined ? [] : ['--ram-dir', ramDir]),
+      ...(keptFile === undefined ? [] : ['--kept', keptFile]),
       ...(logFile === undefined ? [] : ['--log', logFile]),
     ],
     socket,
   );
   const client = await ControlClient.connect(socket, name);
   const answer = await client.execute<GuestAnswer>('query-guest');
-  const guest = new SimulatedDestination(client, answer, placeFrom(socket, answer));
+  const place = placeFrom(socket, answer);
+  const guest = new SimulatedDestination(client, answer, place, keptFile !== undefined);
   try {
     await known(guest.handle);
     return guest;
@@ -69,10 +75,12 @@ export async function requireNameFree(dir: string, name: string): Promise<void> 
 class SimulatedDestination extends SimulatedCopy implements DestinationGuest {
   readonly placement = 'direct';
   readonly memory: readonly RegionFile[];
+  readonly kept: readonly string[];
 
-  constructor(client: ControlClient, { memory }: GuestAnswer, place: FoundPlace) {
+  constructor(client: ControlClient, { memory }: GuestAnswer, place: FoundPlace, hasKept: boolean) {
     super(client, place);
     this.memory = memory;
+    this.kept = hasKept ? memory.map(({ region }) => region.name) : [];
   }
 
   /** The VMM reads along; the more there is at once, the fewer commands it takes. */

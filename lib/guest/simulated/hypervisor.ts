@@ -5,7 +5,14 @@ import { type Finding, lookAt } from '../../finding.ts';
 import { PAGE_SIZE } from '../../memory/guest-layout.ts';
 import { formatSize } from '../../units.ts';
 import type { DestinationGuest, GuestCopy, GuestDescription } from '../guest.ts';
-import type { Guest, GuestLook, GuestOutline, GuestTrouble, Hypervisor } from '../hypervisor.ts';
+import type {
+  Guest,
+  GuestLook,
+  GuestOutline,
+  GuestTrouble,
+  Hypervisor,
+  KeptFiles,
+} from '../hypervisor.ts';
 import { type Observation, type Profiling, profileReadable } from '../profile.ts';
 import { attachSimulated, type GuestAnswer, runStateOf } from './copy.ts';
 import { requireNameFree, startSimulatedDestination } from './destination.ts';
@@ -61,18 +68,19 @@ export class SimulatedHypervisor implements Hypervisor {
   async arrive(
     description: GuestDescription,
     known: (handle: string) => Promise<void>,
+    kept?: KeptFiles,
   ): Promise<DestinationGuest> {
     const { guestDir: dir, ramDir, stateDir } = this.#places;
     await mkdir(stateDir, { recursive: true, mode: 0o700 });
     const logFile = path.join(stateDir, `${description.name}.log`);
-    return startSimulatedDestination({ dir, ramDir, description, logFile, known });
+    return startSimulatedDestination({ dir, ramDir, description, logFile, kept, known });
   }
 
   outlineOf({ name, hypervisor, deviceModel: machine, regions }: GuestDescription): GuestOutline {
     return { name, hypervisor, machine, memoryBytes: bytesOf(regions) };
   }
 
-  async canTake(guest: GuestOutline): Promise<readonly Finding[]> {
+  async canTake(guest: GuestOutline, _ = false, spare = 0): Promise<readonly Finding[]> {
     const { guestDir, ramDir } = this.#places;
     const { name, hypervisor, machine: deviceModel, memoryBytes } = guest;
     const regions = [{ name: 'ram', firstPfn: 0, pages: memoryBytes / PAGE_SIZE }];
@@ -86,7 +94,7 @@ export class SimulatedHypervisor implements Hypervisor {
         return `no guest in ${guestDir} is called ${name}`;
       }),
       await lookAt('ram-files', () => {
-        requireRoom(ramDir, name, memoryBytes);
+        requireRoom(ramDir, name, Math.max(0, memoryBytes - spare));
         return `${ramDir} has room for ${formatSize(memoryBytes)}`;
       }),
     ];

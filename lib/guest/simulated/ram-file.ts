@@ -1,4 +1,4 @@
-import { ftruncateSync, openSync, readdirSync, statfsSync, statSync } from 'node:fs';
+import { ftruncateSync, openSync, readdirSync, renameSync, statfsSync, statSync } from 'node:fs';
 import { freemem } from 'node:os';
 import { join } from 'node:path';
 import { GodwitError } from '../../errors.ts';
@@ -16,12 +16,16 @@ export class RamFile {
   readonly path: string;
   readonly fd: number;
 
-  /** @throws GodwitError memory-insufficient, ram-file-failed */
-  constructor(dir: string, guest: string, bytes: number) {
+  /**
+   * @param kept a RAM file in the same directory that becomes this one, whatever is in it
+   * @throws GodwitError memory-insufficient, ram-file-failed
+   */
+  constructor(dir: string, guest: string, bytes: number, kept?: string) {
     this.path = join(dir, memoryFileName(guest, 'ram'));
-    requireRoom(dir, guest, bytes);
+    requireRoom(dir, guest, kept === undefined ? bytes : 0); // what it has not yet is promised
     try {
-      this.fd = openSync(this.path, 'wx+', 0o600);
+      if (kept !== undefined) renameSync(kept, this.path);
+      this.fd = openSync(this.path, kept === undefined ? 'wx+' : 'r+', 0o600);
       ftruncateSync(this.fd, bytes);
     } catch (cause) {
       throw ramFileFailed(`cannot create ${this.path}`, cause);

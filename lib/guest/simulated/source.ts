@@ -48,6 +48,7 @@ class SimulatedSource extends SimulatedCopy implements ReadableGuest {
   #stands: RunState | undefined;
   #stopListener: ((state: RunState) => void) | undefined;
   #spool: StateSpool | undefined;
+  #keep: ((memory: readonly RegionFile[]) => void) | undefined;
 
   constructor(client: ControlClient, answer: GuestAnswer, place: FoundPlace) {
     super(client, place);
@@ -99,6 +100,20 @@ class SimulatedSource extends SimulatedCopy implements ReadableGuest {
 
   async saveInto(spool: StateSpool): Promise<void> {
     this.#spool = spool;
+  }
+
+  keepMemory(keep: (memory: readonly RegionFile[]) => void): void {
+    this.#keep = keep;
+  }
+
+  override async destroy(): Promise<void> {
+    const keep = this.#keep;
+    this.#keep = undefined; // it may be tried again
+    if (keep !== undefined) {
+      await this.end({ keepMemory: true });
+      keep(this.memory);
+    }
+    await super.destroy();
   }
 
   /** The VMM writes it, from its beginning on, and tells how far it is. */

@@ -28,12 +28,15 @@ export const VMM_HELP = `A simulated guest: one process, real memory, vCPU threa
   --log FILE           append what happens to the guest
   --incoming           wait for a guest to migrate in
   --description JSON   with --incoming: the guest description, instead of the options above
+  --kept FILE          with --incoming: a file in --ram-dir with memory of the guest, which becomes its RAM file
   --help
 `;
 
 export interface VmmOptions {
   readonly dir: string;
   readonly ramDir: string;
+  /** What becomes the RAM file of a guest that arrives; undefined: a fresh one. */
+  readonly kept?: string | undefined;
   readonly logFile: string | undefined;
   readonly shape: Shape;
   /** Undefined: a guest will migrate in. */
@@ -48,7 +51,7 @@ export function parseVmmOptions(args: readonly string[]): VmmOptions | undefined
   const common = { dir, ramDir: given['ram-dir'], logFile: given.log };
   if (given.incoming) {
     const shape = shapeOf(parseDescription(required(given.description, '--description')));
-    return { ...common, shape, program: undefined };
+    return { ...common, shape, program: undefined, kept: given.kept };
   }
   const name = requireGuestName(required(given.name, '--name'), '--name');
   const vcpus = parseCount(given.vcpus, '--vcpus', { min: 1, max: MAX_VCPUS });
@@ -80,6 +83,7 @@ function parse(args: readonly string[]) {
         log: { type: 'string' },
         incoming: { type: 'boolean', default: false },
         description: { type: 'string' },
+        kept: { type: 'string' },
         help: { type: 'boolean', default: false },
       },
     }).values;

@@ -13,19 +13,19 @@ import { parseVmmOptions, VMM_HELP, type VmmOptions } from './vmm-options.ts';
  * exit code 1.
  */
 
-async function start({ dir, ramDir, logFile, shape, program }: VmmOptions): Promise<void> {
+async function start({ dir, ramDir, kept, logFile, shape, program }: VmmOptions): Promise<void> {
   const log = (text: string) => {
     if (logFile === undefined) return;
     appendFileSync(logFile, `${new Date().toISOString()} ${shape.name}[${process.pid}] ${text}\n`);
   };
   const { path, claim } = await claimSocket(dir, shape.name);
-  const files = [path];
+  let files = [path];
   // 'exit' comes on every way out but SIGKILL; what that leaves, the next claim of the name removes.
   process.on('exit', () => {
     for (const file of files) rmSync(file, { force: true });
     claim.remove(); // last: then the name and its files may be another's
   });
-  const ram = new RamFile(ramDir, shape.name, shape.memory);
+  const ram = new RamFile(ramDir, shape.name, shape.memory, kept);
   const link = ramLinkPath(dir, shape.name);
   files.push(ram.path, link);
   symlinkSync(ram.path, link);
@@ -52,7 +52,8 @@ async function start({ dir, ramDir, logFile, shape, program }: VmmOptions): Prom
     log(event);
     server?.announce(event, data);
   };
-  const commands = machineCommands(machine, announce, () => {
+  const commands = machineCommands(machine, announce, (keepMemory) => {
+    if (keepMemory) files = files.filter((file) => file !== ram.path);
     setImmediate(() => void end('told to quit', 0)); // after the answer
   });
   server = new ControlServer(commands, LONG);

@@ -174,7 +174,7 @@ export function openIntake(
 
 function newPool(
   { offer, welcome, context, layout, secret, handover }: Basis,
-  { memory }: DestinationGuest,
+  { memory, kept = [] }: DestinationGuest,
   arrivals: PageSet | undefined,
   state: StateSpool,
 ): ReceivePool {
@@ -194,6 +194,7 @@ function newPool(
     memory,
     state: state.share,
     arrivals,
+    kept: kept.length > 0 ? { regions: kept, secret: offer.keptSecret } : undefined,
     onFailure: (error) => {
       // Once everything is here, the connections that brought it may go.
       if (handover.state.name === 'receiving') handover.tell({ type: 'abort', error });

@@ -1,6 +1,6 @@
 import type { SourceGuest } from '../../guest/guest.ts';
 import type { Recalls } from '../../guest/recall/recalls.ts';
-import type { GuestLayout } from '../../memory/guest-layout.ts';
+import type { GuestLayout, RegionFile } from '../../memory/guest-layout.ts';
 import type { SourceHandover } from '../../ownership/source-handover.ts';
 import type { PageHash } from '../../pages/hash.ts';
 import type { Subject } from '../../precopy/calibration.ts';
@@ -35,6 +35,8 @@ export interface SourceContext extends LiveContext {
   /** The newest one of a guest that is kept here. @throws GodwitError ledger-invalid */
   readonly profile: (guest: string) => GuestProfile | undefined;
   readonly recalls: Recalls;
+  /** Takes over the files of a guest that has moved, once its process has ended; undefined: they go. */
+  readonly keepMemory?: ((memory: readonly RegionFile[]) => void) | undefined;
   /** Undefined: nobody else wants it. */
   readonly turn?: Turn | undefined;
   /** Finishes the handover on connections of its own; resolves when nothing is open any more. */

@@ -1,6 +1,7 @@
 import { GodwitError } from '../../errors.ts';
 import { CHUNK_SIZE } from '../../memory/guest-layout.ts';
 import type { Link } from '../../wire/link.ts';
+import { KEPT_FEATURE } from '../../wire/terms.ts';
 import type { MigrationRequest } from '../view.ts';
 import type { Course } from './basis.ts';
 import type { Conversation } from './conversation.ts';
@@ -11,6 +12,8 @@ export interface Connected {
   /** Batches that may be on their way on one lane. */
   readonly window: number;
   readonly compression: MigrationRequest['compression'];
+  /** The destination may have kept memory of the guest. */
+  readonly mayHaveKept: boolean;
 }
 
 /** Connects to the destination and agrees on terms. */
@@ -27,5 +30,6 @@ export async function connect(
       `the receiver takes batches of ${batchPayload} bytes; a chunk needs ${CHUNK_SIZE}`,
     );
   const compression = welcome.features.includes('zstd') ? request.compression : 'off';
-  return { link, lanes, window, compression };
+  const mayHaveKept = welcome.features.includes(KEPT_FEATURE);
+  return { link, lanes, window, compression, mayHaveKept };
 }

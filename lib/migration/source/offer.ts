@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import { GodwitError } from '../../errors.ts';
 import { PAGE_SIZE } from '../../memory/guest-layout.ts';
 import { StateSpool } from '../../memory/state-spool.ts';
@@ -6,8 +7,8 @@ import { slotsPerLane } from '../../pages/send-window.ts';
 import { within } from '../../poll.ts';
 import { waysOf } from '../../precopy/rounds/page-ways.ts';
 import type { Rounds } from '../../precopy/rounds/rounds.ts';
-import { formatDuration } from '../../units.ts';
-import { checkAccept } from '../../wire/handshake.ts';
+import { formatDuration, formatSize } from '../../units.ts';
+import { checkAccept, KEPT_SECRET_SIZE } from '../../wire/handshake.ts';
 import { STALL_FACTOR } from '../../wire/link.ts';
 import type { Accept } from '../../wire/messages.ts';
 import type { Course } from './basis.ts';
@@ -39,7 +40,8 @@ export async function offer(
 ): Promise<Accepted> {
   const { id, context, facts, ending, handover, guest, layout, releases } = course;
   const { link, lanes } = connected;
-  sayOffer(course, connected);
+  const keptSecret = randomBytes(connected.mayHaveKept ? KEPT_SECRET_SIZE : 0);
+  sayOffer(course, connected, keptSecret);
   facts.waits('the destination to make room for the guest');
   const accept = await ending.or(within(ACCEPT_LIMIT_MS, destination.accepted, notAccepted));
   facts.waits(undefined);
@@ -47,12 +49,17 @@ export async function offer(
   const { name, destName } = guest.description;
   if (destName !== undefined && destName !== name) facts.note(`its name there is ${destName}`);
   facts.note(PLACEMENTS[accept.placement] ?? `placement ${accept.placement}`);
+  const { keptPages } = accept;
+  const keptSize = formatSize(keptPages * PAGE_SIZE);
+  if (keptPages > 0)
+    facts.note(`the destination has kept ${keptSize} of its memory: only what differs is sent`);
   destination.agreed(accept.secret);
   const slots = slotsPerLane(layout, lanes, connected.window);
   const { pagesOf, beside, openRounds } = waysOf(guest, layout, lanes, slots, course.hash.seed);
   const state = StateSpool.open(context.ramDir, 1);
   releases.add(() => state.close());
-  const sources = { pagesOf, beside, state: state.share };
+  const kept = keptPages > 0 ? { keptSecret } : {};
+  const sources = { pagesOf, beside, state: state.share, ...kept };
   const pool = newPool(course, { ...connected, window: slots }, accept, sources);
   releases.add(() => pool.close());
   destination.carry(pool);
@@ -77,7 +84,11 @@ function notAccepted(): GodwitError {
   return new GodwitError('no-progress', text);
 }
 
-function sayOffer({ id, request, handover, guest, hash }: Course, { link }: Connected): void {
+function sayOffer(
+  { id, request, handover, guest, hash }: Course,
+  { link }: Connected,
+  keptSecret: Uint8Array,
+): void {
   const { name, destName = name, hypervisor, deviceModel, regions } = guest.description;
   link.send('GuestOffer', {
     migration: id,
@@ -89,6 +100,7 @@ function sayOffer({ id, request, handover, guest, hash }: Course, { link }: Conn
     regions,
     hashSeed: hash.seed,
     verify: request.verify,
+    keptSecret,
   });
 }
 
@@ -96,7 +108,7 @@ function newPool(
   { id, request, context, facts, ending, layout, hash }: Course,
   { window, compression }: Connected,
   { dataPorts, secret }: Accept,
-  sources: Pick<SendPoolOptions, 'pagesOf' | 'beside' | 'state'>,
+  sources: Pick<SendPoolOptions, 'pagesOf' | 'beside' | 'state' | 'keptSecret'>,
 ): SendPool {
   const { crew, security, connectTimeoutMs, peerTimeoutMs, reconnectTimeoutMs } = context;
   return new SendPool({
