@@ -6,7 +6,7 @@ import type { DestinationHandover } from '../ownership/destination-handover.ts';
 import { formatSize } from '../units.ts';
 import type { Connection, Received } from '../wire/connection.ts';
 import { checkGuestOffer, SECRET_SIZE } from '../wire/handshake.ts';
-import type { GuestOffer, HostFacts, Welcome } from '../wire/messages.ts';
+import type { Accept, GuestOffer, HostFacts, Welcome } from '../wire/messages.ts';
 import type { Basis, DestinationContext } from './destination/basis.ts';
 import { complete, type PreparedIn } from './destination/complete.ts';
 import { Conversation } from './destination/conversation.ts';
@@ -67,7 +67,7 @@ export class DestinationMigration {
     const sender = new Conversation(control, this.#basis, {
       onMessage: (received) => this.#receive(received),
       mayRejoin: () => this.#mayRejoin,
-      heardElsewhere: () => this.#intake?.pool.heardBytes ?? 0,
+      heardElsewhere: () => this.#intake?.heardBytes ?? 0,
       onEnd: (error) => this.#unheard(error),
     });
     releases.add(() => sender.close());
@@ -165,9 +165,10 @@ export class DestinationMigration {
       onFailure: (thrown) => this.#failed(thrown),
     });
     const dataPorts = await intake.pool.listen();
+    const diskPort = (await intake.disks?.listen()) ?? 0;
     const verifyRate = offer.verify ? await intake.pool.verifyRate() : 0;
     if (!this.cancellable) return;
-    this.#accept(intake, dataPorts, verifyRate, guest);
+    this.#accept(intake, { dataPorts, diskPort, verifyRate }, guest);
     this.#preparedIn = await complete(guest, intake, offer.verify);
     if (!this.cancellable) return;
     facts.enter('handover');
@@ -177,15 +178,14 @@ export class DestinationMigration {
 
   #accept(
     intake: Intake,
-    dataPorts: number[],
-    verifyRate: number,
+    found: Pick<Accept, 'dataPorts' | 'diskPort' | 'verifyRate'>,
     { placement, hypervisorVersion }: DestinationGuest,
   ): void {
     const { context, facts, secret } = this.#basis;
     const journalMs = context.journal.appendMs;
     this.#intake = intake;
     const { epoch } = this.handover.state;
-    const accept = { dataPorts, secret, verifyRate, journalMs, placement, epoch };
+    const accept = { ...found, secret, journalMs, placement, epoch };
     this.#sender.link.send('Accept', accept);
     const say = (host: HostFacts) => this.#sayHost(host);
     this.#tellHost = tellHost(hypervisorVersion, say, this.#basis.releases);

@@ -45,6 +45,7 @@ export interface Accept {
   readonly journalMs: number;
   readonly placement: string;
   readonly epoch: number;
+  readonly diskPort: number;
 }
 
 export interface RoundBegin {
@@ -196,6 +197,7 @@ export interface LaneOpen {
   readonly migration: string;
   readonly lane: number;
   readonly secret: Uint8Array;
+  readonly received: number;
 }
 
 export interface LaneReady {
@@ -218,6 +220,10 @@ export interface PageBatch {
 export interface StatePart {
   readonly offset: number;
   readonly hash: bigint;
+}
+
+export interface DiskBytes {
+  readonly stream: number;
 }
 
 /** A record of a journal: lib/ownership/journal. Not a frame. */
@@ -291,5 +297,6 @@ export interface Messages {
   readonly PageBatch: PageBatch;
   readonly Ballast: Ballast;
   readonly StatePart: StatePart;
+  readonly DiskBytes: DiskBytes;
   readonly Ack: Ack;
 }

@@ -6,7 +6,9 @@ export const CHECK_FEATURE = 'check';
 export const DOMAIN_FEATURE = 'domain';
 /** Acknowledgements of a lane carry how busy its receiver is: WIRE.md, Links. */
 export const LOAD_FEATURE = 'load';
-const FEATURES = ['zstd', CHECK_FEATURE, DOMAIN_FEATURE, LOAD_FEATURE];
+/** Disks may be copied: WIRE.md, Disks. */
+export const DISKS_FEATURE = 'disks';
+const FEATURES = ['zstd', CHECK_FEATURE, DOMAIN_FEATURE, LOAD_FEATURE, DISKS_FEATURE];
 const BATCH_PAYLOAD = (1 << 20) + (64 << 10);
 /** Batches of up to 1 MiB on their way per lane: enough for 10 Gbit/s over 6 ms. */
 const SEND_WINDOW = 8;
