@@ -3,6 +3,7 @@ import { ControlServer } from '../lib/api/server.ts';
 import { warnOfInsecurity } from '../lib/cli/security-options.ts';
 import { Crew, crewSize } from '../lib/crew/crew.ts';
 import type { Daemon } from '../lib/daemon/signals.ts';
+import { RECEIVE_DISKS } from '../lib/disks/disk-protocol.ts';
 import { DESTINATION_TASKS } from '../lib/guest/guests.ts';
 import { log } from '../lib/log.ts';
 import { DESTINATION_STATES } from '../lib/ownership/destination-machine.ts';
@@ -19,7 +20,7 @@ export async function startRecvDaemon(
   warnOfInsecurity(options.security);
   if (options.security.credentials !== undefined && options.allowed.isEmpty)
     log('warn', 'no sender is admitted: --allow-peer names nobody');
-  const crew = new Crew(crewSize(), [RECEIVE_LANE, ...DESTINATION_TASKS]);
+  const crew = new Crew(crewSize(), [RECEIVE_LANE, RECEIVE_DISKS, ...DESTINATION_TASKS]);
   try {
     return await startWith(options, crew);
   } catch (error) {

@@ -2,6 +2,7 @@ import { publishMetrics } from '../lib/api/metrics-outlets.ts';
 import { ControlServer } from '../lib/api/server.ts';
 import { Crew, crewSize } from '../lib/crew/crew.ts';
 import type { Daemon } from '../lib/daemon/signals.ts';
+import { SEND_DISKS } from '../lib/disks/disk-protocol.ts';
 import { EvacuationStore } from '../lib/evacuation/store.ts';
 import { SOURCE_TASKS } from '../lib/guest/guests.ts';
 import { Recalls } from '../lib/guest/recall/recalls.ts';
@@ -18,7 +19,7 @@ import type { SendDaemonOptions } from './options.ts';
 export async function startSendDaemon(
   options: SendDaemonOptions,
 ): Promise<Daemon<SendDaemonOptions>> {
-  const crew = new Crew(crewSize(), [SEND_LANE, ...SOURCE_TASKS]);
+  const crew = new Crew(crewSize(), [SEND_LANE, SEND_DISKS, ...SOURCE_TASKS]);
   const threads = { crew, recalls: new Recalls() };
   try {
     return await startWith(options, threads);

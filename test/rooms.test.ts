@@ -10,6 +10,7 @@ const ROOMS = [
     'lib/memory',
     'lib/wire',
     'lib/pages',
+    'lib/disks',
     'lib/stream',
     'lib/guest',
     'lib/precopy',

@@ -49,6 +49,12 @@ export const requestOptions: Readonly<Record<string, Option>> = {
   'undefine-source': {
     help: 'domain of libvirt: do not keep it defined here once it has\nmoved',
   },
+  'copy-storage-all': {
+    help: 'domain of libvirt: copy its disks, which the hosts do not\nshare, and make images that are missing there',
+  },
+  'copy-storage-inc': {
+    help: 'domain of libvirt: the same, without what is in backing\nfiles, which are there already',
+  },
 };
 
 /** What is wanted of one guest alone. */
@@ -185,7 +191,19 @@ export function termsOf(
     verify: input.flag('verify'),
     ...(input.flag('persistent') ? { persistent: true } : {}),
     ...(input.flag('undefine-source') ? { undefineSource: true } : {}),
+    ...storageOf(input),
   };
+}
+
+/** @throws GodwitError bad-option */
+function storageOf({ flag }: Input): Pick<MigrationRequest, 'copyStorage'> {
+  const [all, inc] = [flag('copy-storage-all'), flag('copy-storage-inc')];
+  if (all && inc)
+    throw new GodwitError(
+      'bad-option',
+      'disks are copied by --copy-storage-all or --copy-storage-inc',
+    );
+  return all || inc ? { copyStorage: all ? 'all' : 'inc' } : {};
 }
 
 /** A move that is given up before it may end is not begun. @throws GodwitError bad-option */

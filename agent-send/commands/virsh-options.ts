@@ -1,4 +1,5 @@
-const STORAGE = 'disks are not moved: both hosts must reach them';
+const STORAGE = 'all disks are copied that are not shared or only read: --copy-storage-all';
+const OWN_DISKS = 'disks travel over a connection of the agents, beside the pages';
 const P2P = 'the agents call the libvirt of their own host; libvirtd never calls another libvirtd';
 const OWN_TLS = 'what travels is in the TLS of the agents (--tls-cert of serve)';
 const LANES = 'pages travel over several connections as they are: --lanes';
@@ -20,9 +21,11 @@ export const VIRSH_OPTIONS: Readonly<Record<string, string>> = {
   'postcopy-after-precopy': POSTCOPY,
   'postcopy-bandwidth': POSTCOPY,
   'rdma-pin-all': 'pages do not travel by RDMA',
-  'copy-storage-all': STORAGE,
-  'copy-storage-inc': STORAGE,
   'migrate-disks': STORAGE,
+  'migrate-disks-detect-zeroes': STORAGE,
+  'disks-port': OWN_DISKS,
+  'disks-uri': OWN_DISKS,
+  'copy-storage-synchronous-writes': 'a guest does not wait for the copies of its disks',
   'auto-converge': PACE,
   compressed: COMPRESSION,
   'comp-methods': COMPRESSION,

@@ -15,7 +15,7 @@ import type { MigrationView } from '../../lib/migration/view.ts';
 import { addressOf, manage, requestOptions, termsOf } from './migrate.ts';
 
 /** Definitions are libvirt's. */
-const NOT_WITH_XL = ['persistent', 'undefine-source'];
+const NOT_WITH_XL = ['persistent', 'undefine-source', 'copy-storage-all', 'copy-storage-inc'];
 
 const options: Readonly<Record<string, Option>> = Object.fromEntries(
   Object.entries(requestOptions).filter(([name]) => !NOT_WITH_XL.includes(name)),

@@ -113,7 +113,7 @@ export function parseEvacuationRequest(body: unknown): EvacuationRequest {
 /** What is wanted of a move, whatever is moved and where to. */
 const TERMS = [
   ...['policy', 'policyModule', 'limits', 'suspendBandwidth', 'lanes', 'compression', 'verify'],
-  ...['persistent', 'undefineSource'],
+  ...['persistent', 'undefineSource', 'copyStorage'],
 ];
 
 function termsOf(fields: Fields): MoveTerms {
@@ -137,6 +137,9 @@ function termsOf(fields: Fields): MoveTerms {
     ...(lanes === undefined ? {} : { lanes }),
     ...(flag(fields, 'persistent') ? { persistent: true } : {}),
     ...(flag(fields, 'undefineSource') ? { undefineSource: true } : {}),
+    ...(fields.copyStorage === undefined
+      ? {}
+      : { copyStorage: oneOf(fields, 'copyStorage', ['all', 'inc'] as const, 'all') }),
   };
 }
 

@@ -95,7 +95,8 @@ const VIEW: Fields = {
   roundPages: count(),
   roundSent: count(),
   pagesSent: count('in all rounds'),
-  wireBytes: count(),
+  wireBytes: count('of pages'),
+  diskBytes: count('of disks, on the wire'),
   wireRate: number('bytes per second'),
   reconnects: count('how often a lost connection came back'),
   drainRate: number('guest bytes acknowledged per second'),
@@ -108,6 +109,7 @@ const VIEW: Fields = {
 };
 
 const VIEW_SOMETIMES: Fields = {
+  disks: object({ names: list(text()), copied: count('bytes'), total: count('bytes') }),
   outageMs: number('how long the connection has been lost'),
   estimate: named('Estimate'),
   verdict: named('Verdict'),
@@ -146,6 +148,11 @@ const TERMS: Fields = {
   verify: flag(),
   persistent: flag('a domain of libvirt is defined at its destination'),
   undefineSource: flag('a domain of libvirt is not defined at its source any more'),
+  copyStorage: {
+    ...oneOf('all', 'inc'),
+    description:
+      'disks of a domain of libvirt go with it, whole or without what is below their images',
+  },
 };
 
 const REFUSED = list(object({ destination: text(), code: text(), message: text() }));

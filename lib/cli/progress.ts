@@ -1,6 +1,8 @@
+import type { DiskProgress } from '../guest/guest.ts';
 import { PAGE_SIZE } from '../memory/guest-layout.ts';
 import type { HoldView, MigrationView } from '../migration/view.ts';
 import { OUTCOME_WORDS } from '../report/turning-points.ts';
+import { plural } from '../report/words.ts';
 import { formatDuration, formatRate, formatSize } from '../units.ts';
 
 const MIN_BAR = 8;
@@ -83,7 +85,7 @@ function elapsed({ elapsedMs, outcome }: MigrationView): Fact[] {
 
 /** In the order in which they are shown. */
 function facts(view: MigrationView): Fact[] {
-  const { outcome, phase, round, wireRate, dirtyRate, estimate, verdict, hold, outageMs } = view;
+  const { outcome, round, disks, wireRate, dirtyRate, estimate, verdict, hold, outageMs } = view;
   if (outcome !== undefined)
     return [
       { text: OUTCOME_WORDS[outcome], weight: 9, tone: outcome === 'completed' ? 'good' : 'bad' },
@@ -91,7 +93,8 @@ function facts(view: MigrationView): Fact[] {
   const dirty = dirtyBytes(view);
   const isLost = outageMs !== undefined;
   const all: [number, string | false | undefined, (Tone | undefined)?][] = [
-    [9, phase === 'precopy' && round > 0 ? `round ${round}` : phase],
+    [9, phaseText(view)],
+    [6, !isLost && disks && diskText(disks, wireRate)],
     [10, isLost && `connection lost, ${shortTime(outageMs)}`, 'bad'],
     [8, round > 0 && `${Math.floor(share(view) * 100)} %`],
     [6, !isLost && leftText(view)],
@@ -102,6 +105,18 @@ function facts(view: MigrationView): Fact[] {
     [hold ? 8 : 2, hold ? holdText(hold) : verdict?.action],
   ];
   return all.flatMap(([weight, text, tone]) => (text ? [{ text, weight, tone }] : []));
+}
+
+function phaseText({ phase, round, disks }: MigrationView): string {
+  if (disks !== undefined) return plural(disks.names.length, 'disk');
+  return phase === 'precopy' && round > 0 ? `round ${round}` : phase;
+}
+
+/** `vda 1.2 of 8 GiB, 4 m 10 s at most`: what is all zeros takes no time. */
+function diskText({ names, copied, total }: DiskProgress, rate: number): string {
+  const far = `${names.join(', ')} ${formatSize(copied)} of ${formatSize(total)}`;
+  const ms = ((total - copied) / rate) * SECOND;
+  return copied < total && rate > 0 ? `${far}, ${shortTime(ms)} at most` : far;
 }
 
 /** `20 MiB left, 4 s`: of the running round, at the pace at which it drains. */

@@ -81,8 +81,33 @@ export interface GuestCopy {
  */
 export type SourceGuest = ReadableGuest | PushingGuest;
 
+/** How much of disks is copied, bytes; `total` grows with what is written meanwhile. */
+export interface DiskProgress {
+  readonly names: readonly string[];
+  readonly copied: number;
+  readonly total: number;
+}
+
+/** Disks that go with a guest: its hypervisor copies them to its destination's, over a connection of ours. */
+export interface CopiedDisks {
+  /** The Unix socket that its hypervisor takes for its destination's. */
+  readonly socket: string;
+  /** What they hold at the source, bytes. */
+  readonly bytes: number;
+  /**
+   * Begins, with `socket` being listened on. Resolves when they are as here; they are kept so from then
+   * on, until the guest is suspended and its device state is saved.
+   */
+  copy(): Promise<void>;
+  /** Called when the copies are wanted no more: whoever has `socket` ends what is connected there. */
+  onEnd(listener: () => void): void;
+  progress(): Promise<DiskProgress>;
+}
+
 interface AnySourceGuest extends GuestCopy {
   readonly description: GuestDescription;
+  /** To be copied before anything is done with its pages; undefined: none are. */
+  readonly disks?: CopiedDisks | undefined;
   /** Of its device state, as its hypervisor knows it before it is saved; undefined where it does not. */
   readonly deviceStateBytes: number | undefined;
   /** By which another thread can make it run again here while it is suspended. */
@@ -182,6 +207,8 @@ export interface DestinationGuest extends GuestCopy {
   readonly memory: readonly RegionFile[];
   /** The names of its regions in which the pages of a kept copy stand. */
   readonly kept?: readonly string[];
+  /** The Unix socket on which its hypervisor waits for the content of disks; undefined: none are copied. */
+  readonly disksSocket?: string | undefined;
   /**
    * Pages have arrived in `memory`; for a hypervisor that does not see that memory by itself.
    * Resolves when it has them. One that arrives again later is told again.

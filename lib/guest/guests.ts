@@ -38,9 +38,10 @@ export type GuestPlaces = QemuPlaces & SimulatedPlaces & LibvirtPlaces & XenPlac
 /** @throws GodwitError bad-option when something is asked for that only a domain of libvirt can have */
 export function requireTerms(guest: Pick<Guest, 'name' | 'hypervisor'>, terms: DomainTerms): void {
   if (guest.hypervisor === LIBVIRT) return;
-  const { destXml, destName, persistent, undefineSource } = terms;
+  const { destXml, destName, persistent, undefineSource, copyStorage } = terms;
   const given = { 'dest-xml': destXml, 'dest-name': destName, persistent };
-  const all = Object.entries({ ...given, 'undefine-source': undefineSource });
+  const storage = copyStorage && { [`copy-storage-${copyStorage}`]: true };
+  const all = Object.entries({ ...given, 'undefine-source': undefineSource, ...storage });
   const option = all.find(([, value]) => value !== undefined && value !== false)?.[0];
   if (option === undefined) return;
   const text = `--${option} is for domains of libvirt; guest ${guest.name} is one of hypervisor "${guest.hypervisor}"`;

@@ -20,6 +20,8 @@ export interface CopyPlace {
   readonly uuid?: string;
   /** Of a domain of libvirt that comes: the file with what is to be its definition here. */
   readonly definition?: string;
+  /** Of a domain of libvirt that comes: second names of the images that were made for its disks. */
+  readonly images?: readonly string[];
   /** Of a domain of libvirt that goes: its definition goes as well. */
   readonly undefine?: true;
   /** Of a domain of Xen: one of the same UUID that comes later has another. */

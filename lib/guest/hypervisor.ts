@@ -32,6 +32,9 @@ export interface GuestOutline {
   readonly domain?: string | undefined;
 }
 
+/** Of disks that both hosts do not share: their whole content, or what is in their images alone and not in those below. */
+export type StorageCopy = 'all' | 'inc';
+
 /** How a domain of libvirt is to be at its destination, and what is kept of it here: as `virsh migrate` has it. */
 export interface DomainTerms {
   /** In place of the XML that it has. */
@@ -41,6 +44,8 @@ export interface DomainTerms {
   readonly persistent?: boolean;
   /** It is not defined here any more once it has moved. */
   readonly undefineSource?: boolean;
+  /** Its disks go with it. */
+  readonly copyStorage?: StorageCopy;
 }
 
 /** What a host keeps of a guest besides its copy: a definition that is to be made, or to go. */

@@ -6,7 +6,7 @@ import type { DestinationHandover } from '../ownership/destination-handover.ts';
 import { formatSize } from '../units.ts';
 import type { Connection, Received } from '../wire/connection.ts';
 import { checkGuestOffer, SECRET_SIZE } from '../wire/handshake.ts';
-import type { GuestOffer, HostFacts, Welcome } from '../wire/messages.ts';
+import type { Accept, GuestOffer, HostFacts, Welcome } from '../wire/messages.ts';
 import type { Basis, DestinationContext } from './destination/basis.ts';
 import { complete, type PreparedIn } from './destination/complete.ts';
 import { Conversation } from './destination/conversation.ts';
@@ -69,7 +69,7 @@ export class DestinationMigration {
     const sender = new Conversation(control, this.#basis, {
       onMessage: (received) => this.#receive(received),
       mayRejoin: () => this.#mayRejoin,
-      heardElsewhere: () => this.#intake?.pool.heardBytes ?? 0,
+      heardElsewhere: () => this.#intake?.heardBytes ?? 0,
       onEnd: (error) => this.#unheard(error),
     });
     releases.add(() => sender.close());
@@ -168,9 +168,10 @@ export class DestinationMigration {
       onFailure: (thrown) => this.#failed(thrown),
     });
     const dataPorts = await intake.pool.listen();
+    const diskPort = (await intake.disks?.listen()) ?? 0;
     const verifyRate = offer.verify ? await intake.pool.verifyRate() : 0;
     if (!this.cancellable) return;
-    this.#accept(intake, dataPorts, verifyRate, guest);
+    this.#accept(intake, { dataPorts, diskPort, verifyRate }, guest);
     this.#preparedIn = await complete(guest, intake, offer.verify);
     if (!this.cancellable) return;
     facts.enter('handover');
@@ -180,8 +181,7 @@ export class DestinationMigration {
 
   #accept(
     intake: Intake,
-    dataPorts: number[],
-    verifyRate: number,
+    found: Pick<Accept, 'dataPorts' | 'diskPort' | 'verifyRate'>,
     { placement, hypervisorVersion, kept = [] }: DestinationGuest,
   ): void {
     const { context, facts, secret, layout } = this.#basis;
@@ -192,7 +192,7 @@ export class DestinationMigration {
       .filter(({ name }) => kept.includes(name))
       .reduce((sum, { pages }) => sum + pages, 0);
     const keptPages = this.#keptPages;
-    const accept = { dataPorts, secret, verifyRate, journalMs, placement, epoch, keptPages };
+    const accept = { ...found, secret, journalMs, placement, epoch, keptPages };
     this.#sender.link.send('Accept', accept);
     const say = (host: HostFacts) => this.#sayHost(host);
     this.#tellHost = tellHost(hypervisorVersion, say, this.#basis.releases);

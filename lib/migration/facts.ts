@@ -1,5 +1,6 @@
 import { isDeepStrictEqual } from 'node:util';
 import type { GodwitError } from '../errors.ts';
+import type { DiskProgress } from '../guest/guest.ts';
 import type { LaneTotals } from '../pages/counters.ts';
 import type { Consulted } from '../precopy/loop.ts';
 import type { MoveForecast } from '../precopy/past-moves.ts';
@@ -7,6 +8,7 @@ import type { PolicyLimits, Verdict } from '../precopy/stats.ts';
 import type { Caps } from '../precopy/suspension-rate.ts';
 import type { LedgerWriter } from '../report/ledger.ts';
 import type {
+  DisksRecord,
   HostRecord,
   LedgerRecord,
   LinkRecord,
@@ -46,6 +48,8 @@ export interface FactsOptions {
 /** Counts that grow without anybody telling of it. */
 export interface Figures {
   readonly totals: LaneTotals;
+  /** Of disks, on the wire. */
+  readonly diskBytes: number;
   /** The pass that runs or ran last, its pages and how many of them are sent. */
   readonly round: { readonly number: number; readonly pages: number; readonly sent: number };
 }
@@ -80,6 +84,7 @@ export class Facts {
   readonly #options: FactsOptions;
   readonly #known: Known;
   readonly #rate = new WireRate();
+  readonly #diskRate = new WireRate();
   readonly #cpu = new CpuClock();
   readonly #hosts = new Set<HostRecord['side']>();
   #figures: (() => Figures) | undefined;
@@ -191,6 +196,16 @@ export class Facts {
     });
   }
 
+  /** How far the copies of disks are, and what they have cost on the wire so far. */
+  disks(disks: DiskProgress, bytes: number): void {
+    this.#tell({ disks, wireRate: this.#diskRate.add(bytes) });
+  }
+
+  disksCopied(copied: Omit<DisksRecord, 'type' | 'at'>): void {
+    this.#record({ type: 'disks', at: this.#now(), ...copied });
+    this.#tell({ disks: undefined, wireRate: 0 });
+  }
+
   /** The other side told what the policy says. */
   heard(verdict: Verdict): void {
     this.#tell({ verdict });
@@ -274,7 +289,7 @@ export class Facts {
   ended(outcome: Outcome, error: GodwitError | undefined): void {
     const { code, message, enoughMs } = error ?? {};
     this.#stop({ outcome, code, message, enoughMs });
-    const { round: rounds, pagesSent: pages, wireBytes, encodings } = this.#known;
+    const { round: rounds, pagesSent: pages, wireBytes, diskBytes, encodings } = this.#known;
     this.#record({
       type: 'end',
       at: this.#now(),
@@ -286,6 +301,7 @@ export class Facts {
       pages,
       wireBytes,
       encodings,
+      diskBytes: diskBytes === 0 ? undefined : diskBytes,
       cpu: this.#cpu.times,
     });
   }
@@ -334,6 +350,7 @@ export class Facts {
   }
 
   #stop(last: Partial<MigrationView>): void {
+    this.#known.disks = undefined;
     this.#endedMs ??= performance.now();
     this.#outage = undefined;
     Object.assign(this.#known, this.#counted(), { hold: undefined }, last);
@@ -342,10 +359,11 @@ export class Facts {
 
   #counted() {
     if (this.#figures === undefined) return {};
-    const { totals, round } = this.#figures();
+    const { totals, diskBytes, round } = this.#figures();
     const { pages: pagesSent, wireBytes, encodings } = totals;
     const { number, pages: roundPages, sent: roundSent } = round;
-    return { round: number, roundPages, roundSent, pagesSent, wireBytes, encodings };
+    const pages = { pagesSent, wireBytes, encodings };
+    return { round: number, roundPages, roundSent, ...pages, diskBytes };
   }
 
   #lostFor(): string | undefined {

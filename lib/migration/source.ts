@@ -21,6 +21,7 @@ import { Releases } from './releases.ts';
 import type { Basis, Course, SourceContext } from './source/basis.ts';
 import { connect } from './source/connect.ts';
 import { Conversation } from './source/conversation.ts';
+import { copyDisks } from './source/disks.ts';
 import { Ending } from './source/ending.ts';
 import { openHandover } from './source/handover.ts';
 import { MoveWatch } from './source/move-watch.ts';
@@ -193,11 +194,12 @@ export class SourceMigration {
   }
 
   /** What is to be expected of it, by what is known before anything is asked of anybody. */
-  #foretell({ arrives }: SourceGuest): void {
+  #foretell({ arrives, disks }: SourceGuest): void {
     const { request, context, steering, subject, watch, facts } = this.#basis;
     const { experiences, journal, profile } = context;
     const { limits } = steering;
-    const asked = { request, limits, subject, experiences, arrivesPaused: arrives === 'paused' };
+    const known = { subject, experiences, diskBytes: disks?.bytes ?? 0 };
+    const asked = { request, limits, ...known, arrivesPaused: arrives === 'paused' };
     const kept = keptProfile(subject, () => profile(request.guest));
     const forecasts = foretell(asked, journal.appendMs, kept);
     facts.foretold(forecasts);
@@ -220,6 +222,7 @@ export class SourceMigration {
       verifyRate: accepted.verifyRate,
     });
     const recall = await recalling;
+    await copyDisks(course, accepted);
     const decision = await sendRounds(course, policy, connected, accepted);
     await readyToSuspend(course, connected, decision);
     const suspension = new SourceSuspension({

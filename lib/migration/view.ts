@@ -1,3 +1,4 @@
+import type { DiskProgress } from '../guest/guest.ts';
 import type { DomainTerms, GuestLook, GuestTrouble } from '../guest/hypervisor.ts';
 import type { EncodingCounts } from '../pages/counters.ts';
 import type { MoveForecast } from '../precopy/past-moves.ts';
@@ -42,6 +43,10 @@ export interface MigrationView {
   /** Pages sent in all rounds. */
   readonly pagesSent: number;
   readonly wireBytes: number;
+  /** Disks that go with the guest, while they are copied. */
+  readonly disks: DiskProgress | undefined;
+  /** Of disks, on the wire. */
+  readonly diskBytes: number;
   /** How long the connection has been lost; undefined while it is not. */
   readonly outageMs: number | undefined;
   /** How often a lost connection came back. */
@@ -111,6 +116,8 @@ export const NOTHING_KNOWN: Omit<
   roundSent: 0,
   pagesSent: 0,
   wireBytes: 0,
+  disks: undefined,
+  diskBytes: 0,
   outageMs: undefined,
   reconnects: 0,
   wireRate: 0,

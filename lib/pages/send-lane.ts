@@ -5,9 +5,9 @@ import { asGodwitError, GodwitError } from '../errors.ts';
 import { CHUNK_PAGES, CHUNK_SIZE, GuestLayout, PAGE_SIZE } from '../memory/guest-layout.ts';
 import { GuestMemory } from '../memory/guest-memory.ts';
 import { PageSet } from '../memory/page-set.ts';
-import { ask, UNSERVED } from '../wire/ask.ts';
-import { connectTo, wantedNoMore } from '../wire/connect.ts';
+import { wantedNoMore } from '../wire/connect.ts';
 import type { Connection, Received } from '../wire/connection.ts';
+import { dialLane } from '../wire/dial.ts';
 import { Link } from '../wire/link.ts';
 import { redial } from '../wire/redial.ts';
 import { BatchEncoder } from './batch-encoder.ts';
@@ -142,25 +142,8 @@ class SendLane {
   }
 
   /** Opens the lane on a connection to the receiver's twin, which has received so many batches. */
-  async #dial(take: (lane: Connection, received: number) => void): Promise<void> {
-    const { host, port, connectTimeoutMs, security, migration, lane, secret } = this.#data;
-    const { signal } = this.#over;
-    const connection = await connectTo(
-      { host, port, timeoutMs: connectTimeoutMs, security, signal },
-      { side: 'sender', connection: 'data', ...UNSERVED },
-    );
-    const leave = () => connection.destroy(wantedNoMore());
-    signal.addEventListener('abort', leave);
-    try {
-      await ask(connection, {
-        say: () => connection.send('LaneOpen', { migration, lane, secret }),
-        answer: 'LaneReady',
-        limitMs: connectTimeoutMs,
-        take: ({ received }) => take(connection, received),
-      });
-    } finally {
-      signal.removeEventListener('abort', leave);
-    }
+  #dial(take: (lane: Connection, received: number) => void): Promise<void> {
+    return dialLane({ ...this.#data, signal: this.#over.signal }, 0, take);
   }
 
   #fail(error: GodwitError): void {

@@ -53,6 +53,8 @@ export class SendPool {
   #counters: Counters[];
   readonly #orders = new Int32Array(new SharedArrayBuffer(ORDERS_SIZE));
   readonly #pacer: Pacer;
+  /** Shared memory of the cap, for what else travels under it. */
+  readonly pacer = new SharedArrayBuffer(PACER_SIZE);
   #round = 0;
   /** What the counters said at the end. */
   #final: LaneTotals | undefined;
@@ -60,7 +62,7 @@ export class SendPool {
   /** `open` begins the lanes and connects them. */
   constructor(options: SendPoolOptions) {
     const { crew, ports, layout, bandwidth, pagesOf, beside, onFailure, ...rest } = options;
-    const pacer = new SharedArrayBuffer(PACER_SIZE);
+    const { pacer } = this;
     this.#pacer = new Pacer(pacer);
     this.#pacer.setRate(bandwidth);
     const buffers = ports.map(() => new SharedArrayBuffer(COUNTERS_SIZE));

@@ -96,7 +96,7 @@ const likely = ({ expected }: Likely): Scenario => ({
 const busy = ({ high }: Likely): Scenario => ({ stretch: high, seen: 'high', spreads: -1 });
 
 /** What a move takes besides its rounds: processes, threads, a hypervisor that starts (docs/measured.md). */
-const SETUP_MS = 600;
+export const SETUP_MS = 600;
 /** The loop rests for so long between two syncs at least, and consults so often within a round. */
 const MIN_ROUND_MS = 20;
 const CONSULT_MS = 200;

@@ -10,6 +10,7 @@ import type { CpuTimes, LedgerRecord } from './records.ts';
 import { REPORT_STYLE } from './report-style.ts';
 import { type Story, tellStory } from './story.ts';
 import {
+  disksInWords,
   foretoldInWords,
   heldInWords,
   promiseInWords,
@@ -146,6 +147,10 @@ function facts(summary: Summary): Markup {
       formatSize(summary.wireBytes),
       `for ${formatSize(summary.guestBytes)} of guest memory${isFigure(wireRatio) && wireRatio < 10 ? ` (${percent(wireRatio)})` : ''}`,
     ]);
+  if (summary.disks !== undefined) {
+    const { bytes } = summary.disks;
+    shown.push(['Disks', formatSize(bytes), disksInWords(summary.disks).replace(/, [^,]*$/, '')]);
+  }
   if (isFigure(wireRate) && isFigure(guestRate))
     shown.push([
       'Mean rate',

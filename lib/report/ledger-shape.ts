@@ -21,6 +21,7 @@ const SHAPES: Readonly<Record<LedgerRecord['type'], Shape>> = {
     lanes: 'number',
   },
   forecast: { at: 'number', by: 'string', verdict: 'string', reason: 'string', basis: 'string' },
+  disks: { at: 'number', ms: 'number', bytes: 'number', names: 'object' },
   consultation: {
     at: 'number',
     stats: 'object',

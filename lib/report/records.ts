@@ -10,6 +10,7 @@ import type { SuspensionParts } from '../precopy/suspension.ts';
 export type LedgerRecord =
   | StartRecord
   | ForecastRecord
+  | DisksRecord
   | ConsultationRecord
   | RoundRecord
   | LimitsRecord
@@ -50,6 +51,18 @@ export interface StartRecord {
 export interface ForecastRecord extends MoveForecast {
   readonly type: 'forecast';
   readonly at: number;
+}
+
+/** The disks that go with the guest are copied, and are kept as they are at their source from here on. */
+export interface DisksRecord {
+  readonly type: 'disks';
+  readonly at: number;
+  readonly ms: number;
+  /** On the wire so far. */
+  readonly bytes: number;
+  readonly names: readonly string[];
+  /** Bytes that were copied, without what was all zeros. */
+  readonly total: number;
 }
 
 /** While a guest is held, only what changes, and one every ten seconds. */
@@ -204,6 +217,8 @@ export interface EndRecord {
   readonly pages: number;
   readonly wireBytes: number;
   readonly encodings: EncodingCounts;
+  /** Of disks, on the wire; undefined when none were copied. */
+  readonly diskBytes?: number | undefined;
   /** Ledgers of before have none. */
   readonly cpu?: CpuTimes | undefined;
 }

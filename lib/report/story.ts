@@ -2,6 +2,7 @@ import type { PolicyLimits } from '../precopy/stats.ts';
 import { formatDuration } from '../units.ts';
 import type {
   ConsultationRecord,
+  DisksRecord,
   EarlierRecord,
   EndRecord,
   ForecastRecord,
@@ -22,6 +23,8 @@ export interface Story {
   readonly start: StartRecord;
   /** The one before the move that counts. */
   readonly foretold: ForecastRecord | undefined;
+  /** When its disks were copied; undefined when none were, or not to the end. */
+  readonly disks: DisksRecord | undefined;
   readonly consultations: readonly ConsultationRecord[];
   readonly rounds: readonly RoundRecord[];
   readonly limits: readonly LimitsRecord[];
@@ -47,6 +50,7 @@ export function tellStory(records: readonly LedgerRecord[]): Story {
     start,
     foretold: ofType(records, 'forecast').at(-1),
     earlier: ofType(records, 'earlier').at(-1),
+    disks: ofType(records, 'disks').at(-1),
     consultations: ofType(records, 'consultation'),
     rounds: ofType(records, 'round'),
     limits: ofType(records, 'limits'),

@@ -8,6 +8,7 @@ import { judgePromise, type Promised } from './promise.ts';
 import type {
   ConsultationRecord,
   CpuTimes,
+  DisksRecord,
   ForecastRecord,
   LedgerRecord,
   Outcome,
@@ -45,6 +46,8 @@ export interface Summary {
   readonly encodings: EncodingCounts;
   /** Undefined where the ledger does not tell. */
   readonly cpu: CpuTimes | undefined;
+  /** Disks that went with the guest; undefined when none did. */
+  readonly disks: CopiedWith | undefined;
   /** Undefined when the guest never was. */
   readonly held: Held | undefined;
   readonly suspension: SuspensionRecord | undefined;
@@ -56,6 +59,12 @@ export interface Summary {
     | undefined;
   readonly promise: Promised | undefined;
   readonly turningPoints: readonly TurningPoint[];
+}
+
+/** Disks of a move: what they have cost on the wire in all, and how they were copied, if they were. */
+export interface CopiedWith {
+  readonly bytes: number;
+  readonly copied: Pick<DisksRecord, 'names' | 'ms'> | undefined;
 }
 
 export const ENCODINGS = ['zero', 'same', 'copy', 'delta', 'raw'] as const;
@@ -88,6 +97,7 @@ export function summarize(records: readonly LedgerRecord[]): Summary {
     wireRate: sendingMs > 0 ? (inRounds.wire * 1000) / sendingMs : undefined,
     guestRate: sendingMs > 0 ? (inRounds.guest * 1000) / sendingMs : undefined,
     cpu: cpuIn(story),
+    disks: disksIn(story),
     held: heldIn(story),
     suspension: story.suspension,
     among: suspensionsAmong(story),
@@ -138,6 +148,7 @@ export function summaryText(summary: Summary): string {
     [promise ? '' : 'suspension', summary.suspension && clocksInWords(summary.suspension)],
     ['among', summary.among && amongInWords(summary.among)],
     ['foretold', foretoldInWords(summary)],
+    ['disks', summary.disks && disksInWords(summary.disks)],
     ['sent', sentInWords(summary)],
     ['rate', ratesInWords(summary)],
     ['pages', sharesInWords(summary.encodings) || undefined],
@@ -147,6 +158,15 @@ export function summaryText(summary: Summary): string {
 
 function moveInWords({ guest, destination, elapsedMs, rounds }: Summary): string {
   return `${guest} → ${destination}, ${plural(rounds, 'round')} in ${formatDuration(elapsedMs)}`;
+}
+
+/** `vda copied in 2 m 05 s, 8.1 GiB on the wire`. */
+export function disksInWords({ bytes, copied }: CopiedWith): string {
+  const how =
+    copied === undefined
+      ? 'not copied'
+      : `${copied.names.join(', ')} copied in ${formatDuration(copied.ms)}`;
+  return `${how}, ${formatSize(bytes)} on the wire`;
 }
 
 /** `2 h 03 m for 310 MiB on the wire, 2.5 MiB a minute`. */
@@ -207,6 +227,11 @@ function totals({ end, rounds, consultations }: Story) {
     wireBytes: Math.max(last?.wireBytes ?? 0, sum(rounds.map(({ wireBytes }) => wireBytes))),
     encodings: addEncodings(rounds.map(({ encodings }) => encodings)),
   };
+}
+
+function disksIn({ end, disks }: Story): CopiedWith | undefined {
+  const bytes = end?.diskBytes ?? disks?.bytes;
+  return bytes === undefined ? undefined : { bytes, copied: disks };
 }
 
 function cpuIn({ end, consultations }: Story): CpuTimes | undefined {

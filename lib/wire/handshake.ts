@@ -134,17 +134,21 @@ export function requireCheckAnswer(answer: CheckAnswer, lanes: number): void {
       throw badMessage('CheckAnswer has a finding that is none');
   if (dataPorts.length > 0)
     checkAccept(
-      { ...{ journalMs: 0, placement: '', epoch: 0, keptPages: 0 }, dataPorts, secret, verifyRate },
+      {
+        ...{ journalMs: 0, placement: '', epoch: 0, diskPort: 0, keptPages: 0 },
+        ...{ dataPorts, secret, verifyRate },
+      },
       lanes,
     );
 }
 
 /** @throws GodwitError bad-message unless there is a port for each lane and a secret */
 export function checkAccept(accept: Accept, lanes: number): void {
-  const { dataPorts, secret, verifyRate } = accept;
+  const { dataPorts, secret, verifyRate, diskPort } = accept;
   if (dataPorts.length !== lanes)
     throw badMessage(`Accept names ${dataPorts.length} data ports for ${lanes} lanes`);
-  const wrong = dataPorts.find((port) => port < 1 || port > 65535);
+  const ports = diskPort === 0 ? dataPorts : [...dataPorts, diskPort];
+  const wrong = ports.find((port) => port < 1 || port > 65535);
   if (wrong !== undefined) throw badMessage(`Accept names data port ${wrong}`);
   if (secret.length !== SECRET_SIZE)
     throw badMessage(`the lane secret has ${secret.length} bytes, not ${SECRET_SIZE}`);

@@ -56,7 +56,8 @@ const TABLE = {
   Ack: [35, 'both', 'both', 8, 0],
   Ballast: [36, 'sender', 'data', 64, 64 * KiB],
   StatePart: [37, 'sender', 'data', 64, 256 * KiB],
-  KeptHashes: [38, 'receiver', 'data', 64, 4 * KiB],
+  DiskBytes: [38, 'both', 'data', 64, 256 * KiB],
+  KeptHashes: [39, 'receiver', 'data', 64, 4 * KiB],
 } as const;
 
 /** Kinds that belong to one connection; all others are numbered and outlive it. */

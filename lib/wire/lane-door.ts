@@ -26,8 +26,11 @@ export interface LaneDoorOptions {
   readonly secret: Uint8Array;
   /** Makes memory for payloads of the lane, as of a connection. */
   readonly newPayloadBytes?: (bytes: number) => Buffer;
-  /** Takes a connection over that belongs to the lane (`Connection.serve`), and answers it. */
-  readonly onOpen: (lane: Connection) => void;
+  /**
+   * Takes a connection over that belongs to the lane (`Connection.serve`), and answers it; its sender has
+   * received so many numbered frames on the lane.
+   */
+  readonly onOpen: (lane: Connection, received: number) => void;
 }
 
 /** The port of one lane: greets what connects, and lets in who knows the secret. */
@@ -120,7 +123,7 @@ export class LaneDoor {
         this.#checkOpen(received.message);
         isStranger = false;
         settle();
-        this.#options.onOpen(lane);
+        this.#options.onOpen(lane, received.message.received);
       },
       onClose: settle,
     });

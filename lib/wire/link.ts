@@ -6,7 +6,7 @@ import { type KindName, kindOf } from './kinds.ts';
 import type { Messages } from './messages.ts';
 import { Outage } from './outage.ts';
 
-/** Bytes that may wait for an acknowledgement before `ready` makes the sender wait. */
+/** Bytes that may wait for an acknowledgement before `ready` makes the sender wait, unless it wants fewer. */
 const RETAINED_BYTES = 8 << 20;
 /** What a retained frame takes besides its body and payload: its header and our note of it. */
 const FRAME_BYTES = 256;
@@ -32,6 +32,8 @@ export interface LinkOptions {
   readonly onAck?: (sequence: number, busy: number) => void;
   /** As of a connection. */
   readonly busy?: (() => number) | undefined;
+  /** Bytes that may wait for an acknowledgement; see `ready`. */
+  readonly retainedBytes?: number;
   /** Bytes came in, of whatever. */
   readonly onInput?: (bytes: number) => void;
   /** Bytes heard so far from the peer on other connections: signs of life, too. */
@@ -153,9 +155,10 @@ export class Link {
    * with the reason when it ends.
    */
   async ready(): Promise<void> {
+    const { retainedBytes = RETAINED_BYTES } = this.#options;
     for (;;) {
       const state = this.#living();
-      if (state.name === 'lost' || this.#retainedBytes > RETAINED_BYTES) {
+      if (state.name === 'lost' || this.#retainedBytes > retainedBytes) {
         this.#changed ??= Promise.withResolvers();
         await this.#changed.promise;
         continue;

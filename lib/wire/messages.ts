@@ -49,6 +49,7 @@ export interface Accept {
   readonly epoch: number;
   /** Pages of a kept copy, whose hashes will come; 0: there is none. */
   readonly keptPages: number;
+  readonly diskPort: number;
 }
 
 export interface RoundBegin {
@@ -200,6 +201,7 @@ export interface LaneOpen {
   readonly migration: string;
   readonly lane: number;
   readonly secret: Uint8Array;
+  readonly received: number;
 }
 
 export interface LaneReady {
@@ -222,6 +224,10 @@ export interface PageBatch {
 export interface StatePart {
   readonly offset: number;
   readonly hash: bigint;
+}
+
+export interface DiskBytes {
+  readonly stream: number;
 }
 
 export interface KeptHashes {
@@ -300,5 +306,6 @@ export interface Messages {
   readonly Ballast: Ballast;
   readonly StatePart: StatePart;
   readonly KeptHashes: KeptHashes;
+  readonly DiskBytes: DiskBytes;
   readonly Ack: Ack;
 }

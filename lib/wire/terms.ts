@@ -6,9 +6,14 @@ export const CHECK_FEATURE = 'check';
 export const DOMAIN_FEATURE = 'domain';
 /** Acknowledgements of a lane carry how busy its receiver is: WIRE.md, Links. */
 export const LOAD_FEATURE = 'load';
+/** Disks may be copied: WIRE.md, Disks. */
+export const DISKS_FEATURE = 'disks';
 /** A receiver may tell hashes of memory that it has kept: WIRE.md, Kept memory. */
 export const KEPT_FEATURE = 'kept';
-const FEATURES = ['zstd', CHECK_FEATURE, DOMAIN_FEATURE, LOAD_FEATURE, KEPT_FEATURE];
+const FEATURES = [
+  ...['zstd', CHECK_FEATURE, DOMAIN_FEATURE, LOAD_FEATURE],
+  ...[DISKS_FEATURE, KEPT_FEATURE],
+];
 const BATCH_PAYLOAD = (1 << 20) + (64 << 10);
 /** Batches of up to 1 MiB on their way per lane: enough for 10 Gbit/s over 6 ms. */
 const SEND_WINDOW = 8;

@@ -117,6 +117,8 @@ export function aView(over: Partial<MigrationView> = {}): MigrationView {
     roundPages: 5000,
     roundSent: 2500,
     pagesSent: 264_644,
+    disks: undefined,
+    diskBytes: 0,
     wireBytes: 512 * 2 ** 20,
     outageMs: undefined,
     reconnects: 0,

@@ -348,7 +348,7 @@ describe('what a destination bears of a check', () => {
         },
       },
     );
-    lane.send('LaneOpen', { migration: ID, lane: 0, secret });
+    lane.send('LaneOpen', { migration: ID, lane: 0, secret, received: 0 });
     return { lane, ready: ready.promise, end: end.promise };
   }
 

@@ -70,6 +70,7 @@ export class FakeSender {
       migration: this.id,
       lane: 0,
       secret: this.accept.secret,
+      received: 0,
     });
     await ready;
   }

@@ -117,7 +117,7 @@ class MutatedSender {
     const accept = (await control.heard('Accept')) as Accept | undefined;
     if (!accept) return;
     const data = this.#connect(accept.dataPorts[0]!);
-    this.#say(data, 'LaneOpen', { migration, lane: 0, secret: accept.secret });
+    this.#say(data, 'LaneOpen', { migration, lane: 0, secret: accept.secret, received: 0 });
     await data.heard('LaneReady');
     this.#say(control, 'RoundBegin', { round: 1, stopAndCopy: false, dirtyPages: PAGES });
     this.#say(control, 'DirtyList', { round: 1, firstPfn: 0, gapRun: [0, PAGES] });

@@ -150,7 +150,7 @@ describe('over TLS', () => {
       );
       try {
         const migration = id.stdout.trim();
-        lane.send('LaneOpen', { migration, lane: 0, secret: new Uint8Array(16) });
+        lane.send('LaneOpen', { migration, lane: 0, secret: new Uint8Array(16), received: 0 });
       } catch {
         // It was sent away before it could say so.
       }

@@ -17,6 +17,8 @@ export interface LibvirtMigrationOptions {
   /** Of both hosts. */
   readonly host?: LibvirtHostOptions;
   readonly agents?: Pick<HostsOptions, 'send' | 'recv' | 'faults'>;
+  /** What is to be on the hosts before the guest is started. */
+  readonly before?: (hosts: Readonly<Record<Side, LibvirtHost>>) => void;
 }
 
 /** The path of the guest's console on either host. */
@@ -61,6 +63,7 @@ export class LibvirtMigration {
     const first = await SerialConsole.listen(path.join(source.dir, CONSOLE));
     const second = await SerialConsole.listen(path.join(destination.dir, CONSOLE), first);
     for (const { path } of [first, second]) fs.chmodSync(path, 0o666); // whoever runs QEMU
+    options.before?.({ source, destination });
     const { shared } = options.host ?? {};
     const boots = [path.dirname(qemuProgram(qemu)), image.kernel, image.initramfs, CONSOLE];
     const paths = [...boots, ...(shared === undefined ? [] : [shared])];
@@ -169,7 +172,8 @@ export class LibvirtMigration {
   }
 
   get #witnessed() {
-    return { workload: this.shape.workload, cpus: 1, devices: [] };
+    const devices = this.shape.devices.includes("dev='vda'") ? (['disk'] as const) : [];
+    return { workload: this.shape.workload, cpus: 1, devices };
   }
 
   get log(): string {

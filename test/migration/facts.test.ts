@@ -22,7 +22,11 @@ afterEach(() => {
 test('the clock and the figures of a migration that has ended stand still', async () => {
   let pages = 3;
   const facts = new Facts({ ...known, role: 'receive', totalPages: 16, onChange: () => {} });
-  facts.count(() => ({ totals: totals(pages), round: { number: 2, pages: 5, sent: 1 } }));
+  facts.count(() => ({
+    totals: totals(pages),
+    diskBytes: 0,
+    round: { number: 2, pages: 5, sent: 1 },
+  }));
   pages = 7;
   expect(facts.view()).toMatchObject({ pagesSent: 7, round: 2, roundPages: 5, roundSent: 1 });
   facts.ended('completed', undefined);
@@ -82,7 +86,11 @@ test('the ledger has what happened, in order, and the view says the same', async
   const onChange = () => void changes++;
   const facts = new Facts({ ...known, role: 'send', totalPages: 16, ledger, onChange });
   facts.asked({ ...request, destination: known.peer });
-  facts.count(() => ({ totals: totals(4), round: { number: 1, pages: 16, sent: 4 } }));
+  facts.count(() => ({
+    totals: totals(4),
+    diskBytes: 0,
+    round: { number: 1, pages: 16, sent: 4 },
+  }));
   facts.limitsChanged(
     { ...request.limits, maxSuspendMs: 100 },
     { bandwidth: 1e6, suspendBandwidth: undefined },

@@ -56,7 +56,7 @@ describe('codec', () => {
 
   it('hands out nothing that refers to the frame', () => {
     const body = Buffer.from(
-      encodeBody('LaneOpen', { migration: 'm', lane: 1, secret: hex('0a0b') }),
+      encodeBody('LaneOpen', { migration: 'm', lane: 1, secret: hex('0a0b'), received: 0 }),
     );
     const { secret } = decodeBody('LaneOpen', body);
     body.fill(0);

@@ -94,7 +94,12 @@ describe('Connection', () => {
       onAck: (upTo) => acked.resolve(upTo),
       onClose: () => {},
     });
-    sender.connection.send('LaneOpen', { migration: 'm', lane: 0, secret: Buffer.alloc(16) });
+    sender.connection.send('LaneOpen', {
+      migration: 'm',
+      lane: 0,
+      secret: Buffer.alloc(16),
+      received: 0,
+    });
     const sequence = sender.connection.send('PageBatch', batch, [shared, hex(''), hex('aabbcc')]);
     await until(() => receiver.received.length === 2, 'the batch');
     const { payload } = receiver.received[1]!;

@@ -175,6 +175,7 @@ describe('checkAccept', () => {
     placement: 'direct',
     epoch: 1,
     keptPages: 0,
+    diskPort: 0,
   };
 
   it('takes a port for each lane and a secret', () => {
@@ -185,6 +186,7 @@ describe('checkAccept', () => {
     ['too few ports', { dataPorts: [7071] }, /1 data ports for 2 lanes/],
     ['port 0', { dataPorts: [7071, 0] }, /data port 0/],
     ['port 65536', { dataPorts: [7071, 65536] }, /data port 65536/],
+    ['disk port 65536', { diskPort: 65536 }, /data port 65536/],
     ['a short secret', { secret: new Uint8Array(15) }, /15 bytes, not 16/],
     ['a negative rate', { verifyRate: -1 }, /verify rate/],
   ])('refuses %s', (_, change, text) => {

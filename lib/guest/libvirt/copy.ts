@@ -7,6 +7,7 @@ import { type CopyPlace, type FoundPlace, handleOf, placeOf } from '../handle.ts
 import type { RunState } from '../run-state.ts';
 import { HYPERVISOR } from './device-model.ts';
 import { processOf, uuidBytes } from './domain-process.ts';
+import { giveImages } from './images.ts';
 import { keepsNothing } from './keeps.ts';
 import { LibvirtClient } from './rpc/client.ts';
 import type { DomainRef } from './rpc/procedures.ts';
@@ -86,6 +87,7 @@ export class LibvirtCopy implements GuestCopy {
 
   /** Libvirt says that it runs before it answers; what stops the guest a moment later has let it run. */
   async #run(before: RunState): Promise<RunState> {
+    giveImages(this.#place.images ?? []); // what it has written is kept
     let hasRun = false;
     const stopListening = this.client.onEvent((event) => {
       if (event.type !== 'lifecycle' || !event.domain.uuid.equals(this.domain.uuid)) return;

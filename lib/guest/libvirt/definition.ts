@@ -7,6 +7,7 @@ import { child, type Element, parseXml, xmlOf } from '../../xml.ts';
 import type { CopyPlace } from '../handle.ts';
 import type { DefinitionDuty } from '../hypervisor.ts';
 import { uuidBytes } from './domain-process.ts';
+import { giveImages, removeImages } from './images.ts';
 import { LibvirtClient } from './rpc/client.ts';
 import { lookAtDomain, unlessNone } from './run-state.ts';
 
@@ -15,13 +16,16 @@ const LIMITS = { callMs: 15_000 };
 
 /**
  * What is to become of a domain's definition on this host, which never runs ahead of the guest: it is
- * made when the guest runs here, and goes when the guest is gone and its destination has its own.
+ * made when the guest runs here, and goes when the guest is gone and its destination has its own. Images
+ * that were made for its disks stay when the guest runs here, and go when it has not come.
  */
 export function definitionDuty(place: CopyPlace): DefinitionDuty | undefined {
-  const { definition, undefine } = place;
-  if (definition === undefined && undefine === undefined) return undefined;
+  const { definition, undefine, images = [] } = place;
+  if (definition === undefined && undefine === undefined && images.length === 0) return undefined;
   return {
     async settle(where) {
+      if (where === 'here') giveImages(images);
+      else removeImages(images);
       if (definition !== undefined && where === 'here') return define(place, definition);
       if (definition !== undefined)
         rmSync(definition, { force: true }); // it has not come

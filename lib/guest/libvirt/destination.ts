@@ -5,7 +5,7 @@ import { asGodwitError, type ErrorCode, GodwitError } from '../../errors.ts';
 import { PAGE_SIZE, type Region, type RegionFile } from '../../memory/guest-layout.ts';
 import type { PageSet } from '../../memory/page-set.ts';
 import type { StateSpool } from '../../memory/state-spool.ts';
-import { child, parseXml } from '../../xml.ts';
+import { child, parseXml, xmlOf } from '../../xml.ts';
 import type { DestinationGuest, GuestDescription } from '../guest.ts';
 import { type CopyPlace, type FoundPlace, handleOf } from '../handle.ts';
 import { openEgress, type QemuEgress } from '../qemu/egress.ts';
@@ -13,18 +13,18 @@ import { StagingFile } from '../qemu/staging.ts';
 import type { RunState } from '../run-state.ts';
 import { type Allowed, requireAllowed, requireMemory } from './allowed.ts';
 import { cookieFor, EGRESS_CAPABILITIES, readCookie } from './cookie.ts';
+import { copiedDisks, imagesOf, withoutBacking } from './copied-disks.ts';
 import { LibvirtCopy } from './copy.ts';
 import { keepDefinition, renamed, requireSame, uuidIn } from './definition.ts';
 import { checkDescription, HYPERVISOR, type LibvirtModel } from './device-model.ts';
 import { processOf, uuidText } from './domain-process.ts';
-import { MIGRATE_FLAGS, socketName } from './migration.ts';
+import { makeImages, missingImages, type NewImage } from './images.ts';
+import { incomingSocket } from './incoming.ts';
+import { migrateFlags } from './migration.ts';
 import { ramFilesOf } from './ram-files.ts';
 import { LibvirtClient, type MigrateParameters } from './rpc/client.ts';
 import { type DomainRef, MIGRATE } from './rpc/procedures.ts';
 import { happeningOf, lookAtDomain, unlessNone } from './run-state.ts';
-
-/** QEMU makes the socket on which it waits for the guest here: libvirt has its own sockets here as well. */
-export const INCOMING_DIR = '/var/lib/libvirt/qemu';
 
 export interface LibvirtDestinationOptions {
   /** Of the host's libvirtd. */
@@ -55,18 +55,22 @@ export async function startLibvirtDestination(
   const { name } = description;
   const model = checkDescription(description);
   const { uuid, xmlName, definition } = requireTakable(model, options);
+  const images = imagesFor(model);
   const client = await LibvirtClient.connect(socket);
   try {
     await requireAbsent(client, name, uuid);
+    if (model.storage !== undefined) await requireUnused(client, model, uuid);
     await client.listen();
     const file = definition && path.join(definitionDir, `${uuidText(uuid)}.xml`);
     const place: CopyPlace = {
       kind: HYPERVISOR,
       ...{ guest: name, socket, uuid: uuidText(uuid), ram: [] },
       ...(file === undefined ? {} : { definition: file }),
+      ...(images.length === 0 ? {} : { images: images.map(({ mark }) => mark) }),
     };
     await known(handleOf(place));
     if (file !== undefined) await keepDefinition(file, definition!);
+    makeImages(images);
     return await occupy({ client, model, name, xmlName, uuid, place }, options);
   } catch (error) {
     client.close(); // and what libvirt has prepared goes
@@ -98,6 +102,31 @@ function requireTakable(
   const kept = requireSame(definition, uuid);
   requireAllowed(kept, allowed);
   return { uuid, xmlName, definition: renamed(kept, description.name) };
+}
+
+/** What has to be made for its disks. @throws GodwitError definition-invalid */
+function imagesFor({ xml, cookie, storage }: LibvirtModel): readonly NewImage[] {
+  if (storage === undefined) return [];
+  return missingImages(copiedDisks(parseXml(xml)), readCookie(cookie).capacities, storage);
+}
+
+/** Its disks are about to be overwritten. @throws GodwitError definition-invalid when another domain has one */
+async function requireUnused(
+  client: LibvirtClient,
+  { xml }: LibvirtModel,
+  uuid: Buffer,
+): Promise<void> {
+  const images = copiedDisks(parseXml(xml)).map(({ image }) => image);
+  const others = (await client.list()).filter((domain) => !domain.uuid.equals(uuid));
+  for (const other of others) {
+    const theirs = [client.xml(other), client.definition(other)].map(unlessNone);
+    for (const text of await Promise.all(theirs)) {
+      const used = text && imagesOf(parseXml(text)).find((image) => images.includes(image));
+      if (!used) continue;
+      const why = `${used} is a disk of guest ${other.name} here, and would be overwritten`;
+      throw new GodwitError('definition-invalid', why);
+    }
+  }
 }
 
 function bytesOf({ regions }: GuestDescription): number {
@@ -135,20 +164,27 @@ async function occupy(
   { description, stagingDir, known, crew }: LibvirtDestinationOptions,
 ): Promise<DestinationGuest> {
   const { client, model, name, xmlName, uuid, place } = parts;
-  const incoming = path.join(INCOMING_DIR, `${socketName()}.in`);
-  const parameters = { migrate_uri: `unix://${incoming}`, destination_name: name };
+  const incoming = incomingSocket();
+  const disksSocket = model.storage && incomingSocket();
+  const parameters = {
+    ...{ migrate_uri: `unix://${incoming}`, destination_name: name },
+    ...(disksSocket === undefined ? {} : { disks_uri: `unix://${disksSocket}` }),
+  };
   try {
-    const { cpu } = readCookie(model.cookie);
-    const end = { name: xmlName, uuid: uuidText(uuid), capabilities: EGRESS_CAPABILITIES, cpu };
-    const prepare = { ...parameters, destination_xml: model.xml };
-    await client.prepare(prepare, cookieFor(end), MIGRATE_FLAGS);
+    const { cpu, capacities } = readCookie(model.cookie);
+    const disks = model.storage && capacities;
+    const knows = { cpu, disks, capabilities: EGRESS_CAPABILITIES };
+    const cookie = cookieFor({ name: xmlName, uuid: uuidText(uuid), ...knows });
+    const prepare = { ...parameters, destination_xml: xmlFor(model) };
+    await client.prepare(prepare, cookie, migrateFlags(model.storage));
     const domain = await client.lookupUuid(uuid);
     const process = processOf(place.socket, domain);
     const direct = ramFilesOf(process, description.regions);
     const isStaged = (region: Region) => !direct.some((one) => one.region === region);
     const staging = new StagingFile(stagingDir, name, description.regions.filter(isStaged));
     const found = { ...place, process, staging: staging.path };
-    const all = { ...parts, place: found, domain, parameters, incoming, direct, staging, crew };
+    const sockets = { incoming, disksSocket };
+    const all = { ...parts, place: found, domain, parameters, ...sockets, direct, staging, crew };
     const guest = new LibvirtDestination(all);
     try {
       await known(guest.handle);
@@ -164,12 +200,19 @@ async function occupy(
   }
 }
 
+/** As its source has it; of disks that are copied whole, what is below them there is not below them here. */
+function xmlFor({ xml, storage }: LibvirtModel): string {
+  return storage === 'all' ? xmlOf(withoutBacking(parseXml(xml))) : xml;
+}
+
 interface PreparedParts extends Parts {
   readonly place: FoundPlace;
   readonly domain: DomainRef;
   readonly parameters: MigrateParameters;
   /** Where QEMU waits for its migration stream. */
   readonly incoming: string;
+  /** Where it waits for the content of disks. */
+  readonly disksSocket: string | undefined;
   /** Memory that QEMU has in files. */
   readonly direct: readonly RegionFile[];
   /** All other memory. */
@@ -204,6 +247,10 @@ class LibvirtDestination extends LibvirtCopy implements DestinationGuest {
     });
   }
 
+  get disksSocket(): string | undefined {
+    return this.#parts.disksSocket;
+  }
+
   get placement(): 'direct' | 'stream' {
     return this.#parts.direct.length > 0 ? 'direct' : 'stream';
   }
@@ -226,17 +273,20 @@ class LibvirtDestination extends LibvirtCopy implements DestinationGuest {
 
   /** Libvirt is told to leave the guest paused: it is there whatever becomes of this agent. */
   async loadDeviceState(state: StateSpool): Promise<void> {
-    const { client, parameters, xmlName, uuid } = this.#parts;
+    const { client, parameters, xmlName, uuid, model } = this.#parts;
     await this.#must("does not take the guest's device state", 'device-state-invalid', async () => {
       const error = await this.#egress.finish(state.share);
       if (error !== 0) throw new GodwitError('hypervisor-failed', `its answer is error ${error}`);
       const end = { name: xmlName, uuid: uuidText(uuid), capabilities: EGRESS_CAPABILITIES };
       const cookie = cookieFor(end);
-      const domain = await client.finish(parameters, cookie, MIGRATE_FLAGS | MIGRATE.paused);
+      const flags = migrateFlags(model.storage) | MIGRATE.paused;
+      const domain = await client.finish(parameters, cookie, flags);
       this.#loaded = true;
-      await client.releaseDisks(domain);
+      // Disks that are copied are not those of its source, and others are only read, or shared.
+      if (model.storage === undefined) await client.releaseDisks(domain);
     });
     await this.#egress.stop();
+    this.#removeSocket();
     this.#parts.staging.remove();
   }
 
@@ -247,11 +297,16 @@ class LibvirtDestination extends LibvirtCopy implements DestinationGuest {
   override async destroy(): Promise<void> {
     await this.#egress.stop();
     await super.destroy();
+    this.#removeSocket();
   }
 
   override close(): void {
     void this.#egress.stop();
     super.close();
+  }
+
+  #removeSocket(): void {
+    if (this.disksSocket !== undefined) rmSync(this.disksSocket, { force: true });
   }
 
   async #must<T>(what: string, code: ErrorCode, step: () => Promise<T>): Promise<T> {

@@ -1,5 +1,6 @@
 import { GodwitError } from '../../errors.ts';
 import type { GuestDescription } from '../guest.ts';
+import type { StorageCopy } from '../hypervisor.ts';
 import {
   checkDescription as checkQemuDescription,
   type DeviceModel,
@@ -19,13 +20,15 @@ export interface LibvirtModel {
   readonly cookie: string;
   /** What is to be its definition at the destination, as XML; undefined: it is to have none of this move. */
   readonly definition: string | undefined;
+  /** Disks are copied; the cookie has how large they are. */
+  readonly storage: StorageCopy | undefined;
   /** Of its QEMU's stream. */
   readonly stream: DeviceModel;
 }
 
 const BASE64 = '([A-Za-z0-9+/=]+)';
 const MODEL = new RegExp(
-  `^libvirt-1,xml=${BASE64},cookie=${BASE64},(?:definition=${BASE64},)?(qemu-stream-.*)$`,
+  `^libvirt-1,xml=${BASE64},cookie=${BASE64},(?:definition=${BASE64},)?(?:storage=(all|inc),)?(qemu-stream-.*)$`,
   's',
 );
 
@@ -34,10 +37,11 @@ export function deviceModelOf(
   domain: Omit<LibvirtModel, 'stream'>,
   prologue: { readonly machine: string; readonly prologue: Buffer },
 ): string {
-  const { xml, cookie, definition } = domain;
+  const { xml, cookie, definition, storage } = domain;
   const parts = Object.entries({ xml, cookie, definition }).flatMap(([name, text]) =>
     text === undefined ? [] : [`${name}=${Buffer.from(text).toString('base64')},`],
   );
+  if (storage !== undefined) parts.push(`storage=${storage},`);
   const text = `libvirt-1,${parts.join('')}${qemuDeviceModelOf(prologue)}`;
   if (text.length <= MAX_CHARACTERS) return text;
   const why = `the XML of the guest is too long to be sent: ${domain.xml.length} characters${definition === undefined ? '' : `, and its definition another ${definition.length}`}`;
@@ -51,13 +55,14 @@ export function deviceModelOf(
  */
 export function checkDescription(description: GuestDescription): LibvirtModel {
   const { hypervisor, deviceModel } = description;
-  const [, xml, cookie, definition, stream] = MODEL.exec(deviceModel) ?? [];
+  const [, xml, cookie, definition, storage, stream] = MODEL.exec(deviceModel) ?? [];
   if (hypervisor !== HYPERVISOR || stream === undefined)
     throw new GodwitError('bad-message', 'guest description: it is not of a libvirt domain');
   return {
     xml: textOf(xml!),
     cookie: textOf(cookie!),
     definition: definition && textOf(definition),
+    storage: storage as StorageCopy | undefined,
     stream: checkQemuDescription({ ...description, hypervisor: QEMU, deviceModel: stream }),
   };
 }

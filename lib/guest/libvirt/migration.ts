@@ -1,8 +1,7 @@
-import { randomBytes } from 'node:crypto';
 import { GodwitError } from '../../errors.ts';
 import { PAGE_SIZE } from '../../memory/guest-layout.ts';
 import { within } from '../../poll.ts';
-import type { DomainTerms } from '../hypervisor.ts';
+import type { DomainTerms, StorageCopy } from '../hypervisor.ts';
 import { cookieFor, INGEST_CAPABILITIES, readCookie } from './cookie.ts';
 import { uuidText } from './domain-process.ts';
 import type { LibvirtClient, MigrateParameters } from './rpc/client.ts';
@@ -15,13 +14,31 @@ const LONGEST_DOWNTIME_MS = 2_000_000;
 /** libvirt hears of QEMU's end of a migration at once; a machine under load gets more. */
 const END_LIMIT_MS = 15_000;
 
-export const MIGRATE_FLAGS = MIGRATE.live | MIGRATE.changeProtection;
+const MIGRATE_FLAGS = MIGRATE.live | MIGRATE.changeProtection;
+const NO_DISKS: ReadonlyMap<string, number> = new Map();
+
+/** Flags of every call of a migration. */
+export function migrateFlags(storage: StorageCopy | undefined): number {
+  if (storage === undefined) return MIGRATE_FLAGS;
+  return MIGRATE_FLAGS | (storage === 'all' ? MIGRATE.nonSharedDisk : MIGRATE.nonSharedInc);
+}
+
+/** Where an outgoing migration is to go. */
+export interface MigrationWay {
+  /** Of the Unix socket that it will migrate to. */
+  readonly path: string;
+  /** Of the Unix socket for its disks, where they are copied. */
+  readonly disksPath?: string | undefined;
+  /** It is not to come to an end, and its disks do not matter. */
+  readonly onlyLooks?: boolean;
+}
 
 /** The outgoing migration of a domain, which its libvirt makes for us: Begin3 to Confirm3. */
 export class LibvirtMigration {
   readonly #client: LibvirtClient;
   readonly #domain: DomainRef;
   readonly #parameters: MigrateParameters;
+  readonly #flags: number;
   readonly xml: string;
   readonly cookie: string;
   /** Its QEMU lets us say when it may stop the guest (8.1 and later). */
@@ -34,11 +51,13 @@ export class LibvirtMigration {
     client: LibvirtClient,
     domain: DomainRef,
     parameters: MigrateParameters,
+    flags: number,
     begun: { readonly cookie: Buffer; readonly xml: string },
   ) {
     this.#client = client;
     this.#domain = domain;
     this.#parameters = parameters;
+    this.#flags = flags;
     this.xml = begun.xml;
     this.cookie = begun.cookie.toString('utf8');
     this.canHold = readCookie(this.cookie).canHold;
@@ -46,28 +65,35 @@ export class LibvirtMigration {
 
   /**
    * From here on nobody else changes the domain, until the client is closed or the migration has ended.
-   * @param path of the Unix socket that it will migrate to
    * @throws GodwitError hypervisor-failed with libvirt's words
    */
   static async begin(
     client: LibvirtClient,
     domain: DomainRef,
-    path: string,
-    { destName: destination_name = domain.name, destXml: destination_xml }: DomainTerms,
+    { path, disksPath, onlyLooks = false }: MigrationWay,
+    {
+      destName: destination_name = domain.name,
+      destXml: destination_xml,
+      copyStorage,
+    }: DomainTerms,
   ) {
-    const parameters = { migrate_uri: `unix://${path}`, destination_name };
+    const disks = disksPath === undefined ? {} : { disks_uri: `unix://${disksPath}` };
+    const parameters = { migrate_uri: `unix://${path}`, destination_name, ...disks };
+    const storage = disksPath === undefined ? undefined : copyStorage;
+    const flags = migrateFlags(storage) | (onlyLooks ? MIGRATE.unsafe : 0);
     // Libvirt compares it with what the guest sees of its domain, and answers with it.
     const given = destination_xml === undefined ? parameters : { ...parameters, destination_xml };
-    const begun = await client.begin(domain, given, MIGRATE_FLAGS);
-    return new LibvirtMigration(client, domain, parameters, begun);
+    const begun = await client.begin(domain, given, flags);
+    return new LibvirtMigration(client, domain, parameters, flags, begun);
   }
 
   /** Has QEMU migrate to the socket. `onFailure` hears why it did not, or not to its end. */
   start(onFailure: (error: GodwitError) => void): void {
     const { name, uuid } = this.#domain;
-    const cookie = cookieFor({ name, uuid: uuidText(uuid), capabilities: INGEST_CAPABILITIES });
+    const disks = 'disks_uri' in this.#parameters ? NO_DISKS : undefined;
+    const end = { name, uuid: uuidText(uuid), capabilities: INGEST_CAPABILITIES, disks };
     this.#performed = this.#client
-      .perform(this.#domain, this.#parameters, cookie, MIGRATE_FLAGS)
+      .perform(this.#domain, this.#parameters, cookieFor(end), this.#flags)
       .then(
         () => undefined,
         (error: GodwitError) => {
@@ -121,11 +147,6 @@ export class LibvirtMigration {
 
   /** After it is through: the guest goes, or runs again here. */
   async confirm(cancelled: boolean): Promise<void> {
-    await this.#client.confirm(this.#domain, this.#parameters, MIGRATE_FLAGS, cancelled);
+    await this.#client.confirm(this.#domain, this.#parameters, this.#flags, cancelled);
   }
-}
-
-/** A name that nobody foresees. */
-export function socketName(): string {
-  return `godwit-${randomBytes(6).toString('hex')}`;
 }

@@ -6,7 +6,8 @@ import { GuestLayout } from '../../memory/guest-layout.ts';
 import { PageSet } from '../../memory/page-set.ts';
 import type { StateSpool } from '../../memory/state-spool.ts';
 import { within } from '../../poll.ts';
-import type { GuestDescription, Published, PushingGuest } from '../guest.ts';
+import { parseXml } from '../../xml.ts';
+import type { CopiedDisks, GuestDescription, Published, PushingGuest } from '../guest.ts';
 import type { BootProcess, FoundPlace } from '../handle.ts';
 import type { DomainTerms } from '../hypervisor.ts';
 import {
@@ -23,6 +24,7 @@ import { runStateOf } from '../qemu/run-state.ts';
 import { StreamSocket } from '../qemu/stream-socket.ts';
 import type { RecallPlace } from '../recall/recall-protocol.ts';
 import { movable, type RunState } from '../run-state.ts';
+import { copiedDisks } from './copied-disks.ts';
 import { LibvirtCopy } from './copy.ts';
 import { deviceModelOf, HYPERVISOR } from './device-model.ts';
 import { processOf, uuidText } from './domain-process.ts';
@@ -31,6 +33,7 @@ import { LibvirtMigration } from './migration.ts';
 import { LibvirtClient } from './rpc/client.ts';
 import type { DomainRef } from './rpc/procedures.ts';
 import { lookAtDomain } from './run-state.ts';
+import { SourceDisks } from './source-disks.ts';
 
 /** Libvirt sets QEMU up and connects it; its first bytes come at once. */
 const PROLOGUE_LIMIT_MS = 30_000;
@@ -45,7 +48,9 @@ export interface LibvirtSourcePlace {
 
 /**
  * The guest of a libvirt domain, for migrating it away: libvirt has its QEMU migrate into a socket of
- * ours, where it waits with its first page.
+ * ours, where it waits with its first page. Libvirt copies disks before that, and those need a
+ * destination, which needs to know of the guest's memory: then a first migration is begun for its list of
+ * RAM blocks alone, and the real one with the copy.
  * @throws GodwitError guest-not-running, hypervisor-failed, not-seen, qemu-stream
  */
 export async function connectLibvirtSource(
@@ -55,8 +60,8 @@ export async function connectLibvirtSource(
   const client = await LibvirtClient.connect(place.socket);
   const failure = Promise.withResolvers<never>();
   failure.promise.catch(() => {});
-  let stream: StreamSocket | undefined;
   let begun: Begun | undefined;
+  let disks: SourceDisks | undefined;
   try {
     await client.listen();
     const domain = await client.lookup(place.name);
@@ -67,26 +72,31 @@ export async function connectLibvirtSource(
     if (found === 'paused') life.stands();
     const process = processOf(place.socket, domain);
     mkdirSync(place.streamDir, { recursive: true, mode: 0o700 });
-    stream = new StreamSocket(path.join(place.streamDir, `${place.name}.libvirt`));
-    begun = await begin({ client, domain, stream, crew, terms: place.terms }, failure.reject);
+    const beginning = { ...place, client, domain, crew };
+    disks = await disksToCopy(beginning);
+    let prologue = disks && (await lookAtMemory(beginning));
+    begun = await begin(beginning, disks, failure.reject);
     const definition = await definitionFor(place.terms, begun.migration, client, domain);
-    const prologue = await firstBytes(begun, failure.promise, place.name);
+    if (prologue === undefined) {
+      begun.migration.start(failure.reject);
+      prologue = await firstBytes(begun, failure.promise, place.name, PROLOGUE_LIMIT_MS);
+    }
     const known = { ...place, client, domain, process, found, life, definition };
-    return new LibvirtSource({ ...known, ...begun, failure, prologue });
+    return new LibvirtSource({ ...known, ...begun, disks, failure, prologue });
   } catch (error) {
-    await begun?.ingest.stop();
-    await begun?.migration.cancel().catch(() => {});
+    if (begun !== undefined) await giveUp(begun);
+    disks?.remove();
     client.close();
     throw error;
-  } finally {
-    stream?.remove(); // QEMU has connected, or is not to any more
   }
 }
 
-/** A migration into our socket that has been asked for. */
+/** A migration into our socket that can be asked for. */
 interface Begun {
   readonly migration: LibvirtMigration;
   readonly ingest: Task<IngestRequests>;
+  /** Where QEMU is to connect; nobody does any more once the first bytes are here. */
+  readonly stream: StreamSocket;
   /** Of the stream's `StreamEnd`. */
   readonly end: SharedArrayBuffer;
 }
@@ -102,41 +112,77 @@ async function definitionFor(
   return destXml === undefined ? client.definition(domain) : xml;
 }
 
-interface Beginning {
-  readonly terms: DomainTerms;
+interface Beginning extends LibvirtSourcePlace {
   readonly client: LibvirtClient;
   readonly domain: DomainRef;
-  readonly stream: StreamSocket;
   readonly crew: Crew;
 }
 
+/** Undefined when none is to be copied, or there is none that is not shared or only read. */
+async function disksToCopy({ client, domain, terms }: Beginning): Promise<SourceDisks | undefined> {
+  if (terms.copyStorage === undefined) return undefined;
+  const disks = copiedDisks(parseXml(await client.xml(domain)));
+  return disks.length === 0 ? undefined : SourceDisks.find(client, domain, disks);
+}
+
+/** What its stream begins with; QEMU goes on as if it had never been asked to migrate. */
+async function lookAtMemory(beginning: Beginning): Promise<Prologue> {
+  const failure = Promise.withResolvers<never>();
+  failure.promise.catch(() => {});
+  const looking = { ...beginning, terms: {} };
+  const begun = await begin(looking, undefined, failure.reject, true);
+  try {
+    begun.migration.start(failure.reject);
+    return await firstBytes(begun, failure.promise, beginning.name, PROLOGUE_LIMIT_MS);
+  } finally {
+    await giveUp(begun);
+  }
+}
+
+/** Never rejects. */
+async function giveUp({ ingest, migration, stream }: Begun): Promise<void> {
+  await migration.cancel().catch(() => {});
+  await ingest.stop();
+  stream.remove();
+}
+
+/** @param onlyLooks as of a `MigrationWay` */
 async function begin(
-  { client, domain, stream, crew, terms }: Beginning,
+  { client, domain, name, streamDir, crew, terms }: Beginning,
+  disks: SourceDisks | undefined,
   onFailure: (error: GodwitError) => void,
+  onlyLooks = false,
 ): Promise<Begun> {
+  const stream = new StreamSocket(path.join(streamDir, `${name}.libvirt`));
   const end = new SharedArrayBuffer(4);
   const data: IngestData = { path: stream.listenPath, end };
   const ingest = crew.begin<IngestRequests>(INGEST, data, onFailure);
   try {
     await ingest.request('listen', undefined);
-    const migration = await LibvirtMigration.begin(client, domain, stream.path, terms);
-    migration.start(onFailure);
-    return { migration, ingest, end };
+    const way = { path: stream.path, disksPath: disks?.path, onlyLooks };
+    const migration = await LibvirtMigration.begin(client, domain, way, terms);
+    return { migration, ingest, stream, end };
   } catch (error) {
     await ingest.stop();
+    stream.remove();
     throw error;
   }
 }
 
-/** Up to QEMU's list of RAM blocks; from there on it is not to stop the guest by itself. */
+/**
+ * Up to QEMU's list of RAM blocks; from there on it is not to stop the guest by itself.
+ * @param limitMs undefined: as long as it takes
+ */
 async function firstBytes(
-  { ingest, migration }: Begun,
+  { ingest, migration, stream }: Begun,
   failure: Promise<never>,
   name: string,
+  limitMs?: number,
 ): Promise<Prologue> {
   const late = () => new GodwitError('not-seen', `QEMU of guest ${name} does not migrate`);
   const heard = Promise.race([ingest.request('prologue', undefined), failure]);
-  const prologue = await within(PROLOGUE_LIMIT_MS, heard, late);
+  const prologue = await (limitMs === undefined ? heard : within(limitMs, heard, late));
+  stream.remove();
   await migration.restrain();
   return prologue;
 }
@@ -148,6 +194,7 @@ interface Parts extends LibvirtSourcePlace, Begun {
   readonly found: 'running' | 'paused';
   readonly life: Life;
   readonly definition: string | undefined;
+  readonly disks: SourceDisks | undefined;
   /** Rejects when the stream ends or holds what it should not, and when libvirt gives up. */
   readonly failure: PromiseWithResolvers<never>;
   readonly prologue: Prologue;
@@ -158,6 +205,8 @@ class LibvirtSource extends LibvirtCopy implements PushingGuest {
   readonly description: GuestDescription;
   readonly deviceStateBytes = undefined;
   readonly recallPlace: RecallPlace;
+  readonly disks: CopiedDisks | undefined;
+  readonly #parts: Parts;
   readonly #migration: LibvirtMigration;
   readonly ingest: Task<IngestRequests>;
   readonly #life: Life;
@@ -198,11 +247,14 @@ class LibvirtSource extends LibvirtCopy implements PushingGuest {
     const regions = regionsOf(blocks);
     const { xml, cookie } = migration;
     const prologue = { machine, prologue: Buffer.from(bytes) };
-    const deviceModel = deviceModelOf({ xml, cookie, definition }, prologue);
+    const storage = parts.disks && terms.copyStorage;
+    const deviceModel = deviceModelOf({ xml, cookie, definition, storage }, prologue);
     const { destName } = terms;
     this.description = { name, destName, hypervisor: HYPERVISOR, deviceModel, regions };
     this.#pfnEnd = new GuestLayout(regions).pfnEnd;
     this.#stoppedAs = found === 'paused' ? found : undefined;
+    this.#parts = parts;
+    this.disks = parts.disks && this.#copying(parts.disks);
     this.#migration = migration;
     this.ingest = ingest;
     this.recallPlace = { kind: 'qemu', end };
@@ -240,6 +292,26 @@ class LibvirtSource extends LibvirtCopy implements PushingGuest {
   /** What it stands for besides the migration. */
   get #standsAs(): RunState | undefined {
     return this.#life.reason ?? this.#stoppedAs;
+  }
+
+  #copying(disks: SourceDisks): CopiedDisks {
+    const { socket, bytes } = disks;
+    return {
+      ...{ socket, bytes, copy: () => this.#copy(disks), progress: () => disks.progress() },
+      onEnd: (listener) => disks.onEnd(listener),
+    };
+  }
+
+  /** Libvirt has its QEMU migrate when its disks are copied. */
+  async #copy(disks: SourceDisks): Promise<void> {
+    const { name, process, migration, failure, prologue } = this.#parts;
+    disks.giveTo(process);
+    migration.start(failure.reject);
+    const { bytes } = await firstBytes(this.#parts, failure.promise, name);
+    disks.remove();
+    if (Buffer.compare(bytes, prologue.bytes) === 0) return;
+    const text = `guest ${name} has other memory than when its move began`;
+    throw new GodwitError('hypervisor-failed', text);
   }
 
   get pass(): PushingGuest['pass'] {
@@ -366,6 +438,7 @@ class LibvirtSource extends LibvirtCopy implements PushingGuest {
    * word libvirt has to be told that the guest is to run here after all.
    */
   override async resume(): Promise<RunState> {
+    this.#parts.disks?.end();
     await this.ingest.stop();
     await this.#migration.cancel();
     this.#through ||= await this.#migration.isThrough();
@@ -393,10 +466,12 @@ class LibvirtSource extends LibvirtCopy implements PushingGuest {
   async #leave(): Promise<void> {
     clearTimeout(this.#takeUp);
     try {
+      this.#parts.disks?.end();
       if (this.#cutOver) await this.ingest.stop(); // it hears nothing else
       await this.#migration.cancel();
     } finally {
       await this.ingest.stop();
+      this.#parts.stream.remove();
     }
   }
 

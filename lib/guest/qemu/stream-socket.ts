@@ -23,6 +23,7 @@ export class StreamSocket {
   readonly #dir: number;
   /** The directory, where its name stands. */
   readonly #own: string;
+  #removed = false;
 
   /** @throws GodwitError listen-failed */
   constructor(monitor: string) {
@@ -59,8 +60,10 @@ export class StreamSocket {
     }
   }
 
-  /** Nobody connects any more; may be called once. */
+  /** Nobody connects any more. */
   remove(): void {
+    if (this.#removed) return;
+    this.#removed = true;
     fs.rmSync(this.listenPath, { force: true });
     try {
       fs.rmdirSync(this.#own);

@@ -3,7 +3,7 @@ import { log } from '../../log.ts';
 import { PAGE_SIZE } from '../../memory/guest-layout.ts';
 import type { Subject } from '../../precopy/calibration.ts';
 import { suspensionCosts } from '../../precopy/costs.ts';
-import { type Forecast, forecastMove, type Way } from '../../precopy/forecast.ts';
+import { type Forecast, forecastMove, SETUP_MS, type Way } from '../../precopy/forecast.ts';
 import { GUESSED_PACE, PACE_UNDER_WAY, paceBy } from '../../precopy/pace.ts';
 import {
   laneRatesOf,
@@ -39,6 +39,8 @@ export interface Asked {
   readonly request: MigrationRequest;
   readonly limits: PolicyLimits;
   readonly subject: Subject;
+  /** Of disks that go with the guest. */
+  readonly diskBytes?: number;
   readonly experiences: Pick<Experiences, 'lessonsFor' | 'moves' | 'ways' | 'foretoldBy'>;
 }
 
@@ -70,7 +72,7 @@ export interface Forecasting {
 /** The rounds of the move on paper, as far as what is known goes. */
 export function forecastOf(
   by: MoveForecast['by'],
-  { request, limits, subject, experiences }: Asked,
+  { request, limits, subject, diskBytes = 0, experiences }: Asked,
   { profile, underWay, way, journalMs, peerJournalMs, verifyRate }: KnownHosts,
 ): Forecasting {
   const { policy, verify, bandwidth, suspendBandwidth } = request;
@@ -86,7 +88,9 @@ export function forecastOf(
     verifyRate: verify ? verifyRate : 0,
     lessons: experiences.lessonsFor(subject),
   });
-  const setupMs = setupOf(subject, experiences.moves);
+  // Disks are copied before the first page.
+  const rate = Math.min(way.rate, bandwidth ?? Number.POSITIVE_INFINITY);
+  const setupMs = (setupOf(subject, experiences.moves) ?? SETUP_MS) + (diskBytes / rate) * 1000;
   const pace = underWay ? PACE_UNDER_WAY : (paceBy(subject, experiences.moves) ?? GUESSED_PACE);
   const unlearned = forecastMove({
     ...{ totalPages, profile, pace, way, costs, limits, setupMs },

@@ -183,7 +183,7 @@ async function measure(
     lanes.push(connection);
     if (signal.aborted) connection.close();
     await ask(connection, {
-      say: () => connection.send('LaneOpen', { migration: id, lane, secret }),
+      say: () => connection.send('LaneOpen', { migration: id, lane, secret, received: 0 }),
       answer: 'LaneReady',
       limitMs: connectTimeoutMs,
       take: () => {},

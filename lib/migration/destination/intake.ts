@@ -1,9 +1,11 @@
+import { DiskDoor } from '../../disks/disk-lane.ts';
 import { GodwitError } from '../../errors.ts';
 import type { DestinationGuest } from '../../guest/guest.ts';
 import { PageSet } from '../../memory/page-set.ts';
 import { StateSpool } from '../../memory/state-spool.ts';
 import { ReceivePool } from '../../pages/receive-pool.ts';
 import type { Received } from '../../wire/connection.ts';
+import { portsToTry } from '../../wire/lane-door.ts';
 import type { DeviceState, RoundEnd } from '../../wire/messages.ts';
 import { LOAD_FEATURE } from '../../wire/terms.ts';
 import { Arrivals } from '../arrivals.ts';
@@ -19,6 +21,8 @@ export interface Arrived {
 
 export interface IntakeOptions {
   readonly pool: ReceivePool;
+  /** Of a guest whose disks come with it. */
+  readonly disks: DiskDoor | undefined;
   readonly arrivals: Arrivals;
   /** For a hypervisor that has to be told of its pages. */
   readonly forwarding: Forwarding | undefined;
@@ -65,6 +69,15 @@ export class Intake {
 
   get pool(): ReceivePool {
     return this.#options.pool;
+  }
+
+  get disks(): DiskDoor | undefined {
+    return this.#options.disks;
+  }
+
+  /** Bytes heard from the sender on its data connections. */
+  get heardBytes(): number {
+    return this.pool.heardBytes + (this.disks?.counted.heardBytes ?? 0);
   }
 
   /** Resolves when the guest's memory has all pages that have arrived before the call. */
@@ -161,7 +174,12 @@ export function openIntake(
   releases.add(() => pool.close());
   releases.add(() => state.close());
   const arrivals = new Arrivals(layout, pool);
-  facts.count(() => ({ totals: pool.totals(), round: { ...arrivals.round, sent: 0 } }));
+  const disks = guest.disksSocket === undefined ? undefined : newDoor(basis, guest.disksSocket);
+  if (disks !== undefined) releases.add(() => disks.close());
+  facts.count(() => {
+    const diskBytes = disks?.counted.bytes ?? 0;
+    return { totals: pool.totals(), diskBytes, round: { ...arrivals.round, sent: 0 } };
+  });
   const onSuspend = (runState: string) => {
     if (runState !== 'running' && runState !== 'paused')
       throw new GodwitError('bad-message', `no guest arrives ${JSON.stringify(runState)}`);
@@ -169,7 +187,7 @@ export function openIntake(
     facts.enter('stop-and-copy');
   };
   const { onChange } = context;
-  return new Intake({ pool, arrivals, forwarding, state, onSuspend, onChange, ...events });
+  return new Intake({ pool, disks, arrivals, forwarding, state, onSuspend, onChange, ...events });
 }
 
 function newPool(
@@ -195,11 +213,21 @@ function newPool(
     state: state.share,
     arrivals,
     kept: kept.length > 0 ? { regions: kept, secret: offer.keptSecret } : undefined,
-    onFailure: (error) => {
-      // Once everything is here, the connections that brought it may go.
-      if (handover.state.name === 'receiving') handover.tell({ type: 'abort', error });
-    },
+    onFailure: (error) => lost(handover, error),
   });
+}
+
+function newDoor({ offer, welcome, context, secret, handover }: Basis, path: string): DiskDoor {
+  const { crew, listenHost, dataPorts, credentials, senderFingerprint } = context;
+  const { migration } = offer;
+  const where = { listenHost, listenPorts: portsToTry(dataPorts), credentials, senderFingerprint };
+  const data = { ...where, migration, secret, lane: welcome.limits.lanes, path };
+  return new DiskDoor(crew, data, (error) => lost(handover, error));
+}
+
+/** Once everything is here, the connections that brought it may go. */
+function lost(handover: Basis['handover'], error: GodwitError): void {
+  if (handover.state.name === 'receiving') handover.tell({ type: 'abort', error });
 }
 
 function stateInvalid(why: string): GodwitError {

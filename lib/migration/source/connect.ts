@@ -1,7 +1,7 @@
 import { GodwitError } from '../../errors.ts';
 import { CHUNK_SIZE } from '../../memory/guest-layout.ts';
 import type { Link } from '../../wire/link.ts';
-import { KEPT_FEATURE } from '../../wire/terms.ts';
+import { DISKS_FEATURE, KEPT_FEATURE } from '../../wire/terms.ts';
 import type { MigrationRequest } from '../view.ts';
 import type { Course } from './basis.ts';
 import type { Conversation } from './conversation.ts';
@@ -18,7 +18,7 @@ export interface Connected {
 
 /** Connects to the destination and agrees on terms. */
 export async function connect(
-  { request, ending, releases }: Course,
+  { request, guest, ending, releases }: Course,
   destination: Conversation,
 ): Promise<Connected> {
   releases.add(() => destination.close());
@@ -29,6 +29,11 @@ export async function connect(
       'bad-message',
       `the receiver takes batches of ${batchPayload} bytes; a chunk needs ${CHUNK_SIZE}`,
     );
+  if (guest.disks !== undefined && !welcome.features.includes(DISKS_FEATURE)) {
+    const text =
+      "the destination's agent-recv is of an older version, which takes no copies of disks";
+    throw new GodwitError('bad-version', text);
+  }
   const compression = welcome.features.includes('zstd') ? request.compression : 'off';
   const mayHaveKept = welcome.features.includes(KEPT_FEATURE);
   return { link, lanes, window, compression, mayHaveKept };

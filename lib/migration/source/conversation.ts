@@ -1,3 +1,4 @@
+import type { DiskLane } from '../../disks/disk-lane.ts';
 import { asGodwitError, GodwitError } from '../../errors.ts';
 import type { SendPool } from '../../pages/send-pool.ts';
 import { within } from '../../poll.ts';
@@ -24,7 +25,7 @@ export class Conversation {
   #link: Link | undefined;
   #secret: Uint8Array = new Uint8Array(0);
   /** What depends on it, once there is something. */
-  #carried: { readonly pool: SendPool; rounds?: Rounds } | undefined;
+  #carried: { readonly pool: SendPool; readonly lane?: DiskLane; rounds?: Rounds } | undefined;
 
   /** @param onRunning called at once when the destination says that the guest runs there */
   constructor(basis: Basis, onRunning: (running: Running) => void) {
@@ -57,7 +58,7 @@ export class Conversation {
       giveUpMs: context.reconnectTimeoutMs,
       stallMs: context.peerTimeoutMs * STALL_FACTOR,
       answerMs: Math.max(context.connectTimeoutMs, context.peerTimeoutMs),
-      heardElsewhere: () => this.#carried?.pool.heardBytes ?? 0,
+      heardElsewhere: () => this.#heardElsewhere,
       onMessage: (received) => this.#receive(received),
       mayRejoin: () => this.#mayRejoin,
       onLost: (error) => this.#lost(error),
@@ -76,8 +77,8 @@ export class Conversation {
   }
 
   /** Lanes go beside it: what is lost comes back from here on. */
-  carry(pool: SendPool): void {
-    this.#carried = { pool };
+  carry(pool: SendPool, lane: DiskLane | undefined): void {
+    this.#carried = { pool, ...(lane && { lane }) };
   }
 
   /** The rounds that the destination is to take. */
@@ -141,6 +142,11 @@ export class Conversation {
       throw new GodwitError('bad-message', `the receiver sent ${kind} where it has no place`);
   }
 
+  get #heardElsewhere(): number {
+    const { pool, lane } = this.#carried ?? {};
+    return (pool?.heardBytes ?? 0) + (lane?.counted.heardBytes ?? 0);
+  }
+
   /** Before commit the stream goes on where it was cut; after it, see `Settlement`. */
   get #mayRejoin(): boolean {
     const { context, ending } = this.#basis;
@@ -153,6 +159,7 @@ export class Conversation {
     context.log('warn', `the connection was lost: ${error.message}; connecting again`);
     facts.connectionLost(error);
     this.#carried?.pool.suspect(error.message);
+    this.#carried?.lane?.suspect(error.message);
   }
 
   #back(): void {

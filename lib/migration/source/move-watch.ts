@@ -36,6 +36,8 @@ export class MoveWatch {
   #met: Met | undefined;
   #cap: number | undefined;
   #setupMs: number | undefined;
+  /** Disks are no setup: how long they take is in their bytes. */
+  #disksMs = 0;
   /** A person has changed it, ordered or held it: its time is not what was forecast. */
   #steered = false;
   /** The way was lost meanwhile, or capped anew: rounds do not tell how fast it is. */
@@ -72,6 +74,9 @@ export class MoveWatch {
       case 'consultation':
         this.#consulted(record);
         return undefined;
+      case 'disks':
+        this.#disksMs = record.ms;
+        return undefined;
       case 'round':
         this.#round(record);
         return undefined;
@@ -93,7 +98,7 @@ export class MoveWatch {
   }
 
   #consulted({ at, stats }: ConsultationRecord): void {
-    this.#setupMs ??= at;
+    this.#setupMs ??= at - this.#disksMs;
     this.#steered ||= stats.cutoverRequested || stats.sinceHeldMs !== undefined;
     if (stats.when !== 'before-round') return;
     // Of a guest that is held the ledger does not have every look.

@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import type { DiskLane } from '../../disks/disk-lane.ts';
 import { GodwitError } from '../../errors.ts';
 import { PAGE_SIZE } from '../../memory/guest-layout.ts';
 import { StateSpool } from '../../memory/state-spool.ts';
@@ -14,6 +15,7 @@ import type { Accept } from '../../wire/messages.ts';
 import type { Course } from './basis.ts';
 import type { Connected } from './connect.ts';
 import type { Conversation } from './conversation.ts';
+import { diskLane } from './disks.ts';
 
 /** A hypervisor starts in this time, whatever memory it allocates first, ms. */
 const ACCEPT_LIMIT_MS = 120_000;
@@ -25,6 +27,8 @@ const PLACEMENTS: Readonly<Record<string, string>> = {
 
 export interface Accepted {
   readonly pool: SendPool;
+  /** Of a guest whose disks go with it. */
+  readonly lane: DiskLane | undefined;
   readonly rounds: Rounds;
   /** Bytes per second at which the destination re-reads memory. */
   readonly verifyRate: number;
@@ -62,8 +66,9 @@ export async function offer(
   const sources = { pagesOf, beside, state: state.share, ...kept };
   const pool = newPool(course, { ...connected, window: slots }, accept, sources);
   releases.add(() => pool.close());
-  destination.carry(pool);
-  const opening = Promise.all([pool.open(), guest.saveInto(state)]);
+  const lane = guest.disks && diskLane(course, connected, accept, pool, guest.disks);
+  destination.carry(pool, lane);
+  const opening = Promise.all([pool.open(), lane?.open(), guest.saveInto(state)]);
   opening.catch(() => {}); // what keeps the records from being written comes first
   // The one who could be asked later has to be known before anything rests on it.
   await context.journal.note(id, { secret: accept.secret });
@@ -74,9 +79,10 @@ export async function offer(
   destination.rounds(rounds);
   facts.count(() => ({
     totals: pool.totals(),
+    diskBytes: lane?.counted.bytes ?? 0,
     round: { number: rounds.round, pages: rounds.roundPages, sent: rounds.roundTotals.pages },
   }));
-  return { pool, rounds, verifyRate: accept.verifyRate, peerJournalMs: accept.journalMs };
+  return { pool, lane, rounds, verifyRate: accept.verifyRate, peerJournalMs: accept.journalMs };
 }
 
 function notAccepted(): GodwitError {

@@ -20,7 +20,7 @@ afterEach(() => {
 });
 
 test('a libvirt that does not say how a migration ended is not waited for for ever', async () => {
-  const migration = await LibvirtMigration.begin(client, domain, '/nowhere/sock', {});
+  const migration = await LibvirtMigration.begin(client, domain, { path: '/nowhere/sock' }, {});
   expect(await migration.isThrough()).toBe(false);
   expect(await migration.complaint()).toBeUndefined();
   migration.start(() => {});

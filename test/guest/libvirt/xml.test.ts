@@ -164,7 +164,7 @@ test('a cookie says what the agents can do, and the CPU of the source', () => {
   const made = { name: 'a<b', uuid, capabilities: ['return-path'], cpu };
   const cookie = cookieFor(made).toString();
   expect(cookie).toMatch(/\0$/);
-  expect(readCookie(cookie)).toEqual({ cpu, canHold: false });
+  expect(readCookie(cookie)).toEqual({ cpu, canHold: false, capacities: new Map() });
   const holds = cookieFor({ ...made, capabilities: ['switchover-ack'] }).toString();
   expect(readCookie(holds).canHold).toBe(true);
   expect(() => readCookie('<x')).toThrow('is refused');

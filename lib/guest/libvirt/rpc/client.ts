@@ -154,6 +154,12 @@ export class LibvirtClient {
     });
   }
 
+  /** Bytes that a disk holds, by its name. */
+  diskBytes(domain: DomainRef, target: string): Promise<number> {
+    const args = ofDomain(domain).string(target).int(0);
+    return this.#ask(PROCEDURE.blockInfo, args, (reader) => Number(reader.unsignedHyper()));
+  }
+
   /** As its QEMU has it now. */
   xml(domain: DomainRef, flags = 0): Promise<string> {
     return this.#ask(PROCEDURE.xml, ofDomain(domain).int(flags), (reader) => reader.string());

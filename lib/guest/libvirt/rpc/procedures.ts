@@ -21,6 +21,7 @@ export const PROCEDURE = {
   libVersion: 157,
   abortJob: 164,
   setMaxDowntime: 166,
+  blockInfo: 194,
   setMaxSpeed: 207,
   state: 212,
   undefineFlags: 231,
@@ -53,8 +54,13 @@ export const MIGRATE = {
   live: 1,
   /** The destination leaves the guest paused. */
   paused: 32,
+  /** Disks are copied: their whole content, or that of the images alone which are not backing files. */
+  nonSharedDisk: 64,
+  nonSharedInc: 128,
   /** Nobody else changes the domain while it is moved. */
   changeProtection: 256,
+  /** Whatever becomes of its disks. */
+  unsafe: 512,
 } as const;
 
 /** virDomainXMLFlags. */
