@@ -178,7 +178,7 @@ function newPool(
   arrivals: PageSet | undefined,
   state: StateSpool,
 ): ReceivePool {
-  const { crew, listenHost, dataPorts, credentials, senderFingerprint } = context;
+  const { crew, listenHost, dataPorts, credentials, senderFingerprint, peerTimeoutMs } = context;
   return new ReceivePool({
     crew,
     lanes: welcome.limits.lanes,
@@ -189,6 +189,7 @@ function newPool(
     dataPorts,
     migration: offer.migration,
     secret,
+    peerTimeoutMs,
     hashSeed: offer.hashSeed,
     layout,
     memory,
