@@ -21,7 +21,7 @@ list)
   exit 0;;
 destroy) echo "destroy" >> ${dir}/commands; grep -q -e '-b----' "$(of $2)" && echo "${path.basename(dir)} stands" >> ${events}; rm "$(of $2)";;
 resume)
-  [ -e ${dir}/no-resume ] && { echo "xl: unknown command 'resume'" >&2; exit 1; }
+  [ -e ${dir}/no-resume ] && { echo "command not implemented" >&2; exit 1; }
   echo "${path.basename(dir)} runs" >> ${events}
   sed -i 's/ ---ss- / -b---- /' "$(of $2)";;
 unpause) echo "${path.basename(dir)} runs" >> ${events}; sed -i 's/ --p--- / -b---- /' "$(of $2)";;
