@@ -75,7 +75,7 @@ export class Bed {
     const log = `/var/log/agent-${role}.log`;
     await this.kill(host, role === 'send' ? 'agent-send' : 'agent-recv', 'TERM');
     await host.must(
-      `${environment} setsid agent-${role} serve ${options} >${log} 2>&1 </dev/null &`,
+      `${environment} setsid agent-${role} serve ${options} >${log} 2>&1 </dev/null & echo $! >${pidOf(role)}`,
     );
     await host.until(`grep -q ready ${log}`, `agent-${role} is ready`).catch(async (error) => {
       throw new Error(`${error.message}\n${(await host.run(`cat ${log}`)).text}`);
@@ -112,15 +112,15 @@ export class Bed {
     await this.kill(host, victim);
   }
 
-  /** Resolves when it has died, which a fault has it do. */
-  async dies(host: XenHost, victim: Victim): Promise<void> {
-    await host.until(`[ -z "$(pids '${COMMANDS[victim]}')" ]`, `${victim} dies`);
+  /** Resolves when an agent has died, which a fault has it do. */
+  async dies(host: XenHost, role: Role): Promise<void> {
+    await host.until(`! kill -0 $(cat ${pidOf(role)})`, `agent-${role} dies`);
   }
 
   /** Resolves when an agent has stopped itself by a fault. */
-  async standsStill(host: XenHost, victim: 'agent-send' | 'agent-recv'): Promise<void> {
-    const state = `grep -q '^State:.T' /proc/$(pids '${COMMANDS[victim]}' | head -n 1)/status`;
-    await host.until(state, `${victim} stands still`);
+  async standsStill(host: XenHost, role: Role): Promise<void> {
+    const state = `grep -q '^State:.T' /proc/$(cat ${pidOf(role)})/status`;
+    await host.until(state, `agent-${role} stands still`);
   }
 
   /** A guest that beats, as busy as that, where it is already or else on the source. */
@@ -134,7 +134,7 @@ export class Bed {
     }
     for (const host of this.hosts) await host.run(DESTROY_ALL);
     this.#busy = busy;
-    const extra = `extra="console=hvc0 quiet mitigations=off busy=${busy}"`;
+    const extra = `extra="console=hvc0 quiet mitigations=off init_on_free=1 busy=${busy}"`;
     await this.source.must(`xl create /root/g1.cfg '${extra}'`);
     this.heartbeat.clear();
     await this.heartbeat.beatsOn(this.source);
@@ -226,6 +226,11 @@ export class Bed {
   end(): void {
     this.heartbeat.end();
   }
+}
+
+/** Where the number of its process is: to look for that takes an emulated host a second. */
+function pidOf(role: Role): string {
+  return `/run/agent-${role}.pid`;
 }
 
 /** Of an agent that answers: one that starts has nothing to say yet. */

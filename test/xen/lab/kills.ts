@@ -103,10 +103,10 @@ const WHILE_IT_STANDS: readonly Scenario[] = LATE.map(({ name, what, fault, vict
     await bed.startAgent(host, role, fault);
     const move = bed.begin(WIDE);
     if (fault.startsWith('kill')) {
-      await bed.dies(host, agent);
+      await bed.dies(host, role);
       await bed.startAgent(host, role);
     } else {
-      await bed.standsStill(host, agent);
+      await bed.standsStill(host, role);
       await bed.strike(bed[victim![1]], victim![0]);
       await bed.kill(host, agent, 'CONT');
     }
@@ -123,7 +123,7 @@ const OTHERS: readonly Scenario[] = [
       const { destination } = bed;
       await bed.startAgent(destination, 'recv', 'stop@destination.after.resume-guest');
       const move = bed.begin(WIDE);
-      await bed.standsStill(destination, 'agent-recv');
+      await bed.standsStill(destination, 'recv');
       await destination.must('ifconfig eth1 down');
       await bed.kill(destination, 'agent-recv', 'CONT');
       await bed.heartbeat.beatsOn(destination);
@@ -140,7 +140,7 @@ const OTHERS: readonly Scenario[] = [
       const { source } = bed;
       await bed.startAgent(source, 'send', 'stop@source.after.suspend-guest');
       const move = bed.begin(WIDE);
-      await bed.standsStill(source, 'agent-send');
+      await bed.standsStill(source, 'send');
       await bed.strike(source, 'xl');
       await move.ended();
       await bed.kill(source, 'agent-send', 'CONT');

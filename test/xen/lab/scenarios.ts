@@ -86,7 +86,7 @@ const LIMITS: readonly Scenario[] = [
       const { source } = bed;
       await bed.startAgent(source, 'send', 'stop@source.before.journal-committed');
       const move = bed.begin('--max-suspend-time 90s --timeout 20m');
-      await bed.standsStill(source, 'agent-send');
+      await bed.standsStill(source, 'send');
       await new Promise((resolve) => setTimeout(resolve, 95_000));
       await bed.kill(source, 'agent-send', 'CONT');
       const note = await concluded(bed, move, 'stays');
