@@ -302,12 +302,13 @@ export class RecvDaemon extends Agent<Arrival> {
     control: Connection,
     { peer, fingerprint, leave }: { peer: string; fingerprint: string; leave: () => void },
   ): void {
-    const { security, dataPorts } = this.#options;
+    const { security, dataPorts, peerTimeoutMs } = this.#options;
     const answering: CheckAnswering = new CheckAnswering(check, control, {
       credentials: security.credentials,
       senderFingerprint: fingerprint,
       listenHost: this.#address!.address,
       dataPorts,
+      peerTimeoutMs,
       findings: () => {
         const { guest: name, hypervisor, machine, memory: memoryBytes, verify } = check;
         const domain = check.domain === '' ? undefined : check.domain;

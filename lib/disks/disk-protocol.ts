@@ -31,6 +31,8 @@ export interface ReceiveDisksData extends DiskLaneData {
   readonly listenPorts: readonly number[];
   readonly credentials: Credentials | undefined;
   readonly senderFingerprint: string;
+  /** As of a lane of pages. */
+  readonly peerTimeoutMs: number;
 }
 
 export type SendDisksRequests = {

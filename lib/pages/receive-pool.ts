@@ -25,6 +25,7 @@ export interface ReceivePoolOptions {
   readonly dataPorts: { readonly first: number; readonly last: number } | undefined;
   readonly migration: string;
   readonly secret: Uint8Array;
+  readonly peerTimeoutMs: number;
   readonly hashSeed: bigint;
   readonly layout: GuestLayout;
   readonly memory: readonly RegionFile[];

@@ -21,6 +21,7 @@ export interface ReceiveLaneData {
   readonly listenPorts: readonly number[];
   readonly migration: string;
   readonly secret: Uint8Array;
+  readonly peerTimeoutMs: number;
   readonly hashSeed: bigint;
   readonly regions: readonly Region[];
   readonly memory: readonly RegionFile[];

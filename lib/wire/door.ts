@@ -5,7 +5,7 @@ import { chooseWelcome } from './handshake.ts';
 import type { Check, GuestOffer, Recover, Rejoin, Welcome } from './messages.ts';
 import { CHECK_FEATURE, receiveTerms } from './terms.ts';
 
-/** Time that a connection gets to say what it wants, ms. */
+/** Time that a connection gets to say what it wants, ms; more where peers may be silent for longer. */
 const GREETING_MS = 5000;
 
 export interface DoorOptions {
@@ -48,10 +48,11 @@ export function admit(socket: Socket, options: DoorOptions): Connection {
       options.onTurnedAway(left);
     },
   });
+  const greetingMs = Math.max(GREETING_MS, peerTimeoutMs);
   const timer = setTimeout(() => {
-    const text = `the connection did not say what it wants within ${GREETING_MS} ms`;
+    const text = `the connection did not say what it wants within ${greetingMs} ms`;
     control.destroy(new GodwitError('peer-silent', text));
-  }, GREETING_MS);
+  }, greetingMs);
   return control;
 }
 

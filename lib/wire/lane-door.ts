@@ -8,7 +8,7 @@ import type { LaneOpen } from './messages.ts';
 import { readInPlace } from './read-in-place.ts';
 import { secureServer } from './tls.ts';
 
-/** Time that a connection gets to say which lane it is. */
+/** Time that a connection gets to say which lane it is, ms; more where peers may be silent for longer. */
 const OPEN_TIMEOUT_MS = 5000;
 /** Connections that may be in that state at once; more are turned away. */
 const MAX_STRANGERS = 4;
@@ -24,6 +24,7 @@ export interface LaneDoorOptions {
   readonly migration: string;
   readonly lane: number;
   readonly secret: Uint8Array;
+  readonly peerTimeoutMs: number;
   /** Makes memory for payloads of the lane, as of a connection. */
   readonly newPayloadBytes?: (bytes: number) => Buffer;
   /**
@@ -109,7 +110,7 @@ export class LaneDoor {
     };
     const timer = setTimeout(
       () => lane.destroy(new GodwitError('peer-silent', 'the connection opened no lane in time')),
-      OPEN_TIMEOUT_MS,
+      Math.max(OPEN_TIMEOUT_MS, this.#options.peerTimeoutMs),
     );
     const { newPayloadBytes } = this.#options;
     let isStranger = true;

@@ -63,7 +63,7 @@ test('64 migrations of 64 MiB at once take no thread and at most 8 MiB each', {
         ...session,
         ...{ lanes: LANES, listenHost: '127.0.0.1', credentials: undefined, senderFingerprint: '' },
         ...{ dataPorts: undefined, memory: destination, arrivals: undefined, state: to.share },
-        tellsLoad: true,
+        ...{ tellsLoad: true, peerTimeoutMs: 5000 },
       });
       const sender = new SendPool({
         ...session,

@@ -67,6 +67,7 @@ function receivePool(lanes: number, whole = layout) {
     layout: whole,
     lanes,
     listenHost: '127.0.0.1',
+    peerTimeoutMs: 5000,
     credentials: undefined,
     senderFingerprint: '',
     dataPorts: undefined,

@@ -344,10 +344,14 @@ async function receive(): Promise<number> {
     );
   const reader = new Reader(process.stdin);
   await write(BANNER);
+  // It has the pipe as long as it restores, and outlives an xl that is killed meanwhile.
+  const helper = spawn('sleep', ['600'], { stdio: ['inherit', 'ignore', 'ignore'] });
   let content: Content | undefined;
   try {
     content = await load(reader);
+    helper.kill();
   } catch (error) {
+    helper.kill();
     say(`migration target: Domain creation failed (${(error as Error).message}).`);
     fs.rmSync(file(), { force: true });
     return 1;

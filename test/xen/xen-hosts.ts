@@ -21,7 +21,7 @@ list)
   exit 0;;
 destroy) echo "destroy" >> ${dir}/commands; grep -q -e '-b----' "$(of $2)" && echo "${path.basename(dir)} stands" >> ${events}; rm "$(of $2)";;
 resume)
-  [ -e ${dir}/no-resume ] && { echo "xl: unknown command 'resume'" >&2; exit 1; }
+  [ -e ${dir}/no-resume ] && { echo "command not implemented" >&2; exit 1; }
   echo "${path.basename(dir)} runs" >> ${events}
   sed -i 's/ ---ss- / -b---- /' "$(of $2)";;
 unpause) echo "${path.basename(dir)} runs" >> ${events}; sed -i 's/ --p--- / -b---- /' "$(of $2)";;
@@ -230,6 +230,8 @@ export class XenHosts {
         (dir) => fs.readdirSync(dir).filter((name) => !/\.xl(?:-stream)?$/.test(name)),
       );
     await until(() => left().length === 0, `nothing is left of it: ${left()}\n${this.log}`);
+    const holds = () => holdersOf(destination.places.guestDir).join(', ');
+    await until(() => holds() === '', `nobody has a pipe of it: ${holds()}\n${this.log}`);
   }
 
   async view(): Promise<MigrationView> {
@@ -298,12 +300,25 @@ export class XlRun {
   }
 }
 
+/** Processes that have something open in a directory, also what was removed there. */
+function holdersOf(dir: string): string[] {
+  return fs.readdirSync('/proc').filter((pid) => {
+    try {
+      const fds = fs.readdirSync(`/proc/${pid}/fd`);
+      return fds.some((fd) => fs.readlinkSync(`/proc/${pid}/fd/${fd}`).startsWith(`${dir}/`));
+    } catch {
+      return false; // no process, or one that has just ended
+    }
+  });
+}
+
 /** The `xl migrate-receive` of a destination. */
 export function receiverOf(guestDir: string): number {
   const input = path.join(guestDir, 'g1.xl-receive', 'in');
   const isIts = (pid: string) => {
     try {
-      return fs.readlinkSync(`/proc/${pid}/fd/0`) === input;
+      const command = fs.readFileSync(`/proc/${pid}/cmdline`, 'latin1');
+      return command.includes('migrate-receive') && fs.readlinkSync(`/proc/${pid}/fd/0`) === input;
     } catch {
       return false;
     }

@@ -5,7 +5,7 @@ import { isAlive } from '../process-identity.ts';
 import { domainAt, XenSourceCopy } from './copy.ts';
 import { removeFiles, XenDestinationCopy } from './destination.ts';
 import { HYPERVISOR } from './device-model.ts';
-import { receiverIn } from './receiver.ts';
+import { endLeftOvers, receiverIn } from './receiver.ts';
 import type { Xl } from './xl.ts';
 
 /**
@@ -42,6 +42,7 @@ async function attachArriving(
     const text = `a domain of guest ${place.guest} is here that no xl of ours has made`;
     throw new GodwitError('not-seen', text);
   }
+  await endLeftOvers(place.socket);
   removeFiles(place);
   return 'gone';
 }

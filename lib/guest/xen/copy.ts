@@ -121,7 +121,7 @@ export class XenSourceCopy extends XenCopy implements GuestCopy {
       await this.xl.resume(domain.domid);
       if (domain.name !== guest) await this.xl.rename(domain.domid, guest);
     } catch (cause) {
-      const text = `xl has ended and left guest ${guest} suspended as domain ${domain.domid}: ${(cause as Error).message}. Before Xen 4.20 there is no "xl resume": xc_domain_resume of libxenguest and the resume of xenstored do it`;
+      const text = `xl has ended and left guest ${guest} suspended as domain ${domain.domid}: ${(cause as Error).message}`;
       throw new GodwitError('hypervisor-failed', text, { cause });
     }
     return this.state();

@@ -16,7 +16,7 @@ import { requireAllowed, type XenAllowed } from './allowed.ts';
 import { XenCopy } from './copy.ts';
 import { checkDescription, checkRegions, HYPERVISOR } from './device-model.ts';
 import { openXenEgress, type XenEgress } from './egress.ts';
-import { handGo, pipesIn, Receiver } from './receiver.ts';
+import { endLeftOvers, handGo, pipesIn, Receiver } from './receiver.ts';
 import type { Xl } from './xl.ts';
 
 /** As xl calls a domain that it has not been told to run. */
@@ -144,6 +144,7 @@ export class XenDestinationCopy extends XenCopy implements GuestCopy {
 
   async destroy(): Promise<void> {
     await endProcess(this.place.process);
+    await endLeftOvers(this.place.socket);
     await this.end();
     this.finish();
   }

@@ -9,6 +9,7 @@ import type { Observation } from '../profile.ts';
 import { requireRoom } from '../qemu/staging.ts';
 import type { XenAllowed } from './allowed.ts';
 import { attachXen } from './attach.ts';
+import { requireUnconfined } from './confined.ts';
 import { requireAbsent, startXenDestination } from './destination.ts';
 import { checkDescription, HYPERVISOR } from './device-model.ts';
 import { connectXenSource } from './source.ts';
@@ -98,7 +99,11 @@ export class XenHypervisor implements Hypervisor {
   async canTake({ name, memoryBytes }: GuestOutline): Promise<readonly Finding[]> {
     const { ramDir } = this.#places;
     return [
-      await lookAt('xl', () => `xl is ${this.#requireXl().program}`),
+      await lookAt('xl', () => {
+        const { program } = this.#requireXl();
+        requireUnconfined();
+        return `xl is ${program}`;
+      }),
       await lookAt('name', async () => {
         await requireAbsent(this.#requireXl(), name);
         return `Xen has no domain that is called ${name}`;

@@ -6,8 +6,9 @@ import { promisify } from 'node:util';
 import { asGodwitError, GodwitError } from '../../errors.ts';
 import { within } from '../../poll.ts';
 import { GO, type ReceiverMessage, ReceiverMessages } from '../../stream/xen/handshake.ts';
+import { endProcess } from '../end-process.ts';
 import { type BootProcess, inThisBoot } from '../handle.ts';
-import { hasOpen, identify, pids } from '../process-identity.ts';
+import { hasOpen, identify, type ProcessIdentity, pids } from '../process-identity.ts';
 import { ProcessLog } from '../process-log.ts';
 import type { Xl } from './xl.ts';
 
@@ -23,10 +24,23 @@ export function pipesIn(dir: string) {
 
 /** The `xl migrate-receive` that has these pipes, whoever has started it. */
 export function receiverIn(dir: string): BootProcess | undefined {
+  const [found] = holdersOf(dir);
+  return found && inThisBoot(found);
+}
+
+/**
+ * Ends what an `xl migrate-receive` that has ended has left: the helper that restores for it waits for more
+ * of a stream whose end it never sees, since it holds that open itself. @throws GodwitError hypervisor-failed
+ */
+export async function endLeftOvers(dir: string): Promise<void> {
+  for (const one of holdersOf(dir)) await endProcess(one);
+}
+
+/** Processes that have its input open, but this one. */
+function holdersOf(dir: string): ProcessIdentity[] {
   const { input } = pipesIn(dir);
-  const found = pids().find((pid) => hasOpen(pid, input) && pid !== process.pid);
-  const identity = found === undefined ? undefined : identify(found);
-  return identity && inThisBoot(identity);
+  const found = pids().filter((pid) => hasOpen(pid, input) && pid !== process.pid);
+  return found.flatMap((pid) => identify(pid) ?? []);
 }
 
 /** Hands GO to an `xl migrate-receive`: from here on its guest runs. @throws what opening fails with: it has ended */

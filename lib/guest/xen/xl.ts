@@ -5,6 +5,7 @@ import { GodwitError } from '../../errors.ts';
 import { formatDuration } from '../../units.ts';
 import { lastLines } from '../last-lines.ts';
 import type { RunState } from '../run-state.ts';
+import { resumeByBindings } from './bindings.ts';
 
 const run = promisify(execFile);
 
@@ -15,6 +16,9 @@ const LIST_LIMIT_MS = 5_000;
 const ACT_LIMIT_MS = 40_000;
 /** A line for each domain. */
 const MOST_BYTES = 1 << 20;
+
+/** What xl says to a command that it does not have. */
+const NO_COMMAND = /command not implemented/;
 
 /** A domain as `xl list -v` shows it. */
 export interface XlDomain {
@@ -72,9 +76,14 @@ export class Xl {
     await this.#run(['destroy', String(domid)], ACT_LIMIT_MS, 'hypervisor-failed');
   }
 
-  /** Of a domain that was suspended; Xen before 4.20 has no such command. @throws as `destroy` */
+  /** Of a domain that was suspended. Xen before 4.20 has no such command, but bindings. @throws as `destroy` */
   async resume(domid: number): Promise<void> {
-    await this.#run(['resume', String(domid)], ACT_LIMIT_MS, 'hypervisor-failed');
+    try {
+      await this.#run(['resume', String(domid)], ACT_LIMIT_MS, 'hypervisor-failed');
+    } catch (error) {
+      if (!NO_COMMAND.test((error as Error).message)) throw error;
+      await resumeByBindings(domid, ACT_LIMIT_MS);
+    }
   }
 
   /** @throws as `destroy` */

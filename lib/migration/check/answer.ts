@@ -25,6 +25,7 @@ export interface AnswerContext {
   /** SHA-256 of the certificate that the sender has shown; empty without TLS. */
   readonly senderFingerprint: string;
   readonly listenHost: string;
+  readonly peerTimeoutMs: number;
   readonly dataPorts: { readonly first: number; readonly last: number } | undefined;
   /** What stands in the way of the guest on this host. */
   readonly findings: () => Promise<readonly Finding[]>;
@@ -113,7 +114,7 @@ export class CheckAnswering {
   }
 
   #door(lane: number): LaneDoor {
-    const { credentials, senderFingerprint, listenHost, dataPorts } = this.#context;
+    const { credentials, senderFingerprint, listenHost, dataPorts, peerTimeoutMs } = this.#context;
     return new LaneDoor({
       listenHost,
       listenPorts: portsToTry(dataPorts),
@@ -122,6 +123,7 @@ export class CheckAnswering {
       migration: this.#check.id,
       lane,
       secret: this.#secret,
+      peerTimeoutMs,
       onOpen: (connection) => this.#take(lane, connection),
     });
   }

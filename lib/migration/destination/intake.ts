@@ -196,7 +196,7 @@ function newPool(
   arrivals: PageSet | undefined,
   state: StateSpool,
 ): ReceivePool {
-  const { crew, listenHost, dataPorts, credentials, senderFingerprint } = context;
+  const { crew, listenHost, dataPorts, credentials, senderFingerprint, peerTimeoutMs } = context;
   return new ReceivePool({
     crew,
     lanes: welcome.limits.lanes,
@@ -207,6 +207,7 @@ function newPool(
     dataPorts,
     migration: offer.migration,
     secret,
+    peerTimeoutMs,
     hashSeed: offer.hashSeed,
     layout,
     memory,
@@ -218,9 +219,10 @@ function newPool(
 }
 
 function newDoor({ offer, welcome, context, secret, handover }: Basis, path: string): DiskDoor {
-  const { crew, listenHost, dataPorts, credentials, senderFingerprint } = context;
+  const { crew, listenHost, dataPorts, credentials, senderFingerprint, peerTimeoutMs } = context;
   const { migration } = offer;
-  const where = { listenHost, listenPorts: portsToTry(dataPorts), credentials, senderFingerprint };
+  const peer = { credentials, senderFingerprint, peerTimeoutMs };
+  const where = { listenHost, listenPorts: portsToTry(dataPorts), ...peer };
   const data = { ...where, migration, secret, lane: welcome.limits.lanes, path };
   return new DiskDoor(crew, data, (error) => lost(handover, error));
 }

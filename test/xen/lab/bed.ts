@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import type { MigrationView } from '../../../lib/migration/view.ts';
 import { Heartbeat } from './heartbeat.ts';
 import { type Running, until, type XenHost } from './host.ts';
 
@@ -6,6 +7,7 @@ export type Role = 'send' | 'recv';
 export type Victim =
   | 'xl'
   | 'save helper'
+  | 'agent-send-helper'
   | 'agent-send xl'
   | 'migrate-receive'
   | 'agent-send'
@@ -15,6 +17,7 @@ export type Victim =
 const COMMANDS: Readonly<Record<Victim, string>> = {
   xl: '^xl migrate ',
   'save helper': '^[^ ]*libxl-save-helper --save-domain',
+  'agent-send-helper': 'agent-send/helper.ts --save-domain',
   'agent-send xl': 'agent-send/main.ts xl ',
   'migrate-receive': '^[^ ]*xl migrate-receive',
   'agent-send': 'agent-send/main.ts serve',
@@ -72,20 +75,23 @@ export class Bed {
     const log = `/var/log/agent-${role}.log`;
     await this.kill(host, role === 'send' ? 'agent-send' : 'agent-recv', 'TERM');
     await host.must(
-      `${environment} setsid agent-${role} serve ${options} >${log} 2>&1 </dev/null &`,
+      `${environment} setsid agent-${role} serve ${options} >${log} 2>&1 </dev/null & echo $! >${pidOf(role)}`,
     );
-    const ready = async () => (await host.run(`grep -q ready ${log}`)).code === 0;
-    const log_ = () => host.run(`cat ${log}`);
-    await until(ready, `agent-${role} of ${host.name} is ready`).catch(async (error) => {
-      throw new Error(`${error.message}\n${(await log_()).text}`);
+    await host.until(`grep -q ready ${log}`, `agent-${role} is ready`).catch(async (error) => {
+      throw new Error(`${error.message}\n${(await host.run(`cat ${log}`)).text}`);
     });
   }
 
   /** Resolves when agent-send holds the guest, ready to be moved. */
   async holds(): Promise<void> {
-    const held = async () =>
-      (await this.source.run('agent-send list --json')).text.includes('"action":"hold"');
-    await until(held, 'the guest is held');
+    const held = `ask send /migrations | grep -q '"action":"hold"'`;
+    await this.source.until(held, 'the guest is held');
+  }
+
+  /** The migration that the source has begun last. */
+  async newest(): Promise<string> {
+    const views = await viewsOf(this.source, 'send');
+    return views.toSorted((a, b) => (a.startedAt < b.startedAt ? 1 : -1))[0]!.id;
   }
 
   /** Signals processes of dom0, and waits for their end when that is what the signal is for. */
@@ -96,30 +102,25 @@ export class Bed {
     if (pids.length === 0) return;
     await host.run(`kill -${signal} ${pids.join(' ')}`);
     if (signal !== 'KILL' && signal !== 'TERM') return;
-    const gone = async () => (await host.run(`kill -0 ${pids.join(' ')} 2>/dev/null`)).code !== 0;
-    await until(gone, `${victim} of ${host.name} ends`);
+    const lives = pids.map((pid) => `kill -0 ${pid}`).join(' || ');
+    await host.until(`! { ${lives}; }`, `${victim} ends`);
   }
 
   /** Kills one that has to be there. */
   async strike(host: XenHost, victim: Victim): Promise<void> {
-    await until(
-      async () => (await host.run(`pids '${COMMANDS[victim]}'`)).text.trim() !== '',
-      `${victim} of ${host.name} runs`,
-    );
+    await host.until(`[ -n "$(pids '${COMMANDS[victim]}')" ]`, `${victim} runs`);
     await this.kill(host, victim);
   }
 
-  /** Resolves when it has died, which a fault has it do. */
-  async dies(host: XenHost, victim: Victim): Promise<void> {
-    const gone = async () => (await host.run(`pids '${COMMANDS[victim]}'`)).text.trim() === '';
-    await until(gone, `${victim} of ${host.name} dies`);
+  /** Resolves when an agent has died, which a fault has it do. */
+  async dies(host: XenHost, role: Role): Promise<void> {
+    await host.until(`! kill -0 $(cat ${pidOf(role)})`, `agent-${role} dies`);
   }
 
   /** Resolves when an agent has stopped itself by a fault. */
-  async standsStill(host: XenHost, victim: 'agent-send' | 'agent-recv'): Promise<void> {
-    const state = `grep -q '^State:.T' /proc/$(pids '${COMMANDS[victim]}' | head -n 1)/status`;
-    const still = async () => (await host.run(state)).code === 0;
-    await until(still, `${victim} of ${host.name} stands still`);
+  async standsStill(host: XenHost, role: Role): Promise<void> {
+    const state = `grep -q '^State:.T' /proc/$(cat ${pidOf(role)})/status`;
+    await host.until(state, `agent-${role} stands still`);
   }
 
   /** A guest that beats, as busy as that, where it is already or else on the source. */
@@ -133,20 +134,22 @@ export class Bed {
     }
     for (const host of this.hosts) await host.run(DESTROY_ALL);
     this.#busy = busy;
-    const extra = `extra="console=hvc0 quiet mitigations=off busy=${busy}"`;
+    const extra = `extra="console=hvc0 quiet mitigations=off init_on_free=1 busy=${busy}"`;
     await this.source.must(`xl create /root/g1.cfg '${extra}'`);
     this.heartbeat.clear();
     await this.heartbeat.beatsOn(this.source);
     this.heartbeat.clear();
   }
 
-  /** Begins `xl migrate` to the other host. @param transport what xl runs in place of ssh */
-  begin(options: string, transport = 'agent-send xl', environment = ''): Move {
-    const { source, destination } = this;
+  /** Begins `xl migrate` to the other host. */
+  begin(options: string, { transport = 'agent-send xl', command = 'xl migrate' } = {}): Move {
     const rune = `${transport} ${options}`.trim();
-    return new Move(
-      source.begin(`${environment} xl migrate -s '${rune}' g1 ${destination.name} 2>&1`),
-    );
+    return this.beginAs(`${command} -s '${rune}' g1 ${this.destination.name}`);
+  }
+
+  /** Begins a command of the source that moves the guest to the other host. */
+  beginAs(command: string): Move {
+    return new Move(this.source.begin(`${command} 2>&1`));
   }
 
   /** A move that has to succeed: the guest beats on at the other host, and nowhere else. */
@@ -181,6 +184,14 @@ export class Bed {
     this.source = host;
   }
 
+  /** No host has it any more, and the agents no open migration. */
+  async mustBeNowhere(): Promise<void> {
+    const gone = async () =>
+      (await Promise.all(this.hosts.map(domainsOf))).every((lines) => lines.length === 0);
+    await until(gone, 'the guest is nowhere');
+    await until(() => this.#nothingOpen(), 'no migration is open');
+  }
+
   /** Wherever it has ended. */
   async mustRunSomewhere(): Promise<XenHost> {
     let host: XenHost | undefined;
@@ -199,10 +210,8 @@ export class Bed {
 
   async #nothingOpen(): Promise<boolean> {
     for (const host of this.hosts)
-      for (const agent of ['agent-send', 'agent-recv']) {
-        const { code, text } = await host.run(`${agent} list`);
-        if (code !== 0 || text.trim().split('\n').length > 1) return false;
-      }
+      for (const role of ['send', 'recv'] as const)
+        if ((await viewsOf(host, role)).some(({ phase }) => phase !== 'ended')) return false;
     return true;
   }
 
@@ -217,6 +226,18 @@ export class Bed {
   end(): void {
     this.heartbeat.end();
   }
+}
+
+/** Where the number of its process is: to look for that takes an emulated host a second. */
+function pidOf(role: Role): string {
+  return `/run/agent-${role}.pid`;
+}
+
+/** Of an agent that answers: one that starts has nothing to say yet. */
+async function viewsOf(host: XenHost, role: Role): Promise<MigrationView[]> {
+  const { text } = await host.run(`ask ${role} /migrations`);
+  assert.match(text, /^\{/, `agent-${role} of ${host.name} does not answer: ${text}`);
+  return (JSON.parse(text) as { migrations: MigrationView[] }).migrations;
 }
 
 /** Lines of `xl list` but dom0's. */

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { type Bed, WIDE } from './bed.ts';
-import { until, type XenHost } from './host.ts';
+import type { XenHost } from './host.ts';
 
 const NODE = '/usr/lib/godwit/node_modules/.bin/node';
 
@@ -36,9 +36,8 @@ async function beginPiped(bed: Bed, way: string) {
   const { destination } = bed;
   const pipe = `${NODE} /bin/pipe.ts ${way}`;
   await destination.must(`setsid ${pipe} >/var/log/pipe.log 2>&1 </dev/null &`);
-  const listens = async () => (await destination.run('netstat -ltn | grep -q :7000')).code === 0;
-  await until(listens, `a ${way} pipe of ${destination.name} listens`);
-  return bed.begin('', pipe);
+  await destination.until('netstat -ltn | grep -q :7000', `a ${way} pipe listens`);
+  return bed.begin('', { transport: pipe });
 }
 
 /** Bytes that it has sent over the wire between the hosts. */

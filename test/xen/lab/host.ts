@@ -71,7 +71,10 @@ export class XenHost {
       ...['-netdev', wire, '-device', `e1000,netdev=w,mac=52:54:00:00:01:0${number}`],
     ];
     const output = fs.openSync(path.join(dir, `${name}.qemu`), 'w');
-    const child = spawn('nice', ['-n', '5', QEMU, ...args], { stdio: ['ignore', output, output] });
+    const child = spawn('nice', ['-n', '5', QEMU, ...args], {
+      detached: true, // a session of its own gets its share of the processors
+      stdio: ['ignore', output, output],
+    });
     fs.closeSync(output);
     return new XenHost(name, child, dir, port);
   }
@@ -90,6 +93,16 @@ export class XenHost {
     const { code, text } = await this.run(command);
     assert.equal(code, 0, `${this.name}: ${command}\n${text}`);
     return text;
+  }
+
+  /** Waits in dom0, where a look is cheap, until that succeeds. @param what is waited for, in words */
+  async until(condition: string, what: string): Promise<void> {
+    const looks = Math.ceil(BOUND_MS / LOOK_MS);
+    const look = `usleep ${LOOK_MS * 1000}`;
+    const { code, text } = await this.run(
+      `for look in $(seq ${looks}); do { ${condition}; } >/dev/null 2>&1 && exit 0; ${look}; done; exit 1`,
+    );
+    assert.equal(code, 0, `waited in vain on ${this.name}: ${what}\n${text}`);
   }
 
   /** Begins a shell command in dom0. @param hear gets what it says as it comes */
@@ -144,7 +157,7 @@ export class XenHost {
 /** Longer than anything here takes on a machine that has something else to do, ms. */
 const BOUND_MS = 400_000;
 /** A look is half a dozen processes of an emulated host, ms. */
-const LOOK_MS = 700;
+const LOOK_MS = 1000;
 
 /** Waits for a condition, with a bound that only something broken reaches. */
 export async function until(

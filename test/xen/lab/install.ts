@@ -16,6 +16,7 @@ const INSTALLED = [
 /** What the lab puts beside it. */
 const OWN: Readonly<Record<string, string>> = {
   init: 'init',
+  ask: 'bin/ask',
   door: 'bin/door',
   pids: 'bin/pids',
   'pipe.ts': 'bin/pipe.ts',
@@ -34,6 +35,7 @@ kernel = "/root/vmlinuz"
 ramdisk = "/${GUEST}"
 memory = 96
 vcpus = 1
+cpu_weight = 64
 on_crash = "preserve"
 `;
 

@@ -3,11 +3,12 @@ import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
+import type { Scenario } from './attempt.ts';
 import { Bed } from './bed.ts';
 import { bench } from './bench.ts';
 import { PARTS, XenHost } from './host.ts';
 import { installInto } from './install.ts';
-import { SCENARIOS, type Scenario } from './scenarios.ts';
+import { SCENARIOS } from './scenarios.ts';
 
 /*
  * npm run lab:xen [-- [--only NAME]… [--list] [--bench]]
@@ -44,8 +45,9 @@ if (unknown !== undefined) {
   console.error(`there is no scenario "${unknown}"; --list shows them`);
   process.exit(2);
 }
-const wanted = SCENARIOS.filter(({ name }) => values.only?.includes(name) ?? true);
-process.exitCode = await main(wanted);
+const named = (name: string) => SCENARIOS.find((one) => one.name === name)!;
+const AGAIN = named('plain');
+process.exitCode = await main(values.only?.map(named) ?? SCENARIOS);
 
 async function main(scenarios: readonly Scenario[]): Promise<number> {
   if (!fs.existsSync(`${PARTS}/dom0.cpio.gz`))
@@ -77,7 +79,9 @@ async function main(scenarios: readonly Scenario[]): Promise<number> {
       return 0;
     }
     const lines: Line[] = [];
+    // Whatever has become of one attempt, the next one is one more; the last one has to move the guest.
     for (const scenario of scenarios) lines.push(await play(scenario, bed));
+    if (scenarios.at(-1) !== AGAIN) lines.push(await play(AGAIN, bed));
     bed.end();
     console.log(`\n${table(lines)}`);
     return lines.some(({ failed }) => failed) ? 1 : 0;

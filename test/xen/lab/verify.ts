@@ -8,15 +8,14 @@ import { PARTS, type XenHost } from './host.ts';
 
 /** Fetches a stream that was captured in a dom0, and has Xen's own verify-stream-v2 read it. */
 export async function mustVerify(host: XenHost, which: 'sent' | 'received'): Promise<string> {
-  const file = `/tmp/${which}.zst`;
+  const file = `/tmp/${which}`;
   const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'godwit-xen-stream-'));
   try {
     const stream = path.join(dir, which);
     // The pipe that xl reads never ends by itself.
-    if (which === 'received') await host.run('kill $(cat /tmp/received.tee)');
-    await host.must('until [ -z "$(pids ^zstd)" ]; do sleep 1; done');
+    await host.run("kill $(pids '^socat -u')");
     const packed = Buffer.from(
-      await host.must(`base64 ${file} && rm ${file} /tmp/capture`),
+      await host.must(`zstd -1 -q -c ${file} | base64 && rm ${file} /tmp/capture`),
       'base64',
     );
     const bytes = zstdDecompressSync(packed);
