@@ -47,9 +47,9 @@ export interface Accept {
   readonly journalMs: number;
   readonly placement: string;
   readonly epoch: number;
+  readonly diskPort: number;
   /** Pages of a kept copy, whose hashes will come; 0: there is none. */
   readonly keptPages: number;
-  readonly diskPort: number;
 }
 
 export interface RoundBegin {

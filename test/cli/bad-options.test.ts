@@ -37,7 +37,7 @@ describe.concurrent('agent-send migrate refuses', () => {
     ['--no-hold', '1', ['Unknown option']],
     ['--nonsense', '1', ['Unknown option']],
     ['--tunnelled', '', ['--tunnelled: what travels is in the TLS of the agents']],
-    ['--copy-storage-all', '', ['disks are not moved']],
+    ['--migrate-disks', '', ['all disks are copied that are not shared or only read']],
     ['--dname', 'web2', ['it is --dest-name here']],
   ])('%s %s', async (option, value, facts) => {
     const { code, stdout, stderr } = await run(
