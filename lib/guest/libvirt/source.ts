@@ -1,50 +1,40 @@
 import { mkdirSync } from 'node:fs';
-import path from 'node:path';
 import type { Crew, Task } from '../../crew/crew.ts';
 import { asGodwitError, GodwitError } from '../../errors.ts';
 import { GuestLayout } from '../../memory/guest-layout.ts';
 import { PageSet } from '../../memory/page-set.ts';
 import type { StateSpool } from '../../memory/state-spool.ts';
 import { within } from '../../poll.ts';
-import { parseXml } from '../../xml.ts';
 import type { CopiedDisks, GuestDescription, Published, PushingGuest } from '../guest.ts';
 import type { BootProcess, FoundPlace } from '../handle.ts';
 import type { DomainTerms } from '../hypervisor.ts';
-import {
-  INGEST,
-  type IngestData,
-  type IngestRequests,
-  type Prologue,
-} from '../push/ingest-protocol.ts';
+import type { IngestRequests, Prologue } from '../push/ingest-protocol.ts';
 import { Passes } from '../push/passes.ts';
 import { StreamEnd } from '../push/stream-end.ts';
 import { notTakenUp, STOP_LIMIT_MS, stoppedBefore, TAKE_UP_LIMIT_MS } from '../qemu/cutover.ts';
 import { regionsOf } from '../qemu/device-model.ts';
 import { runStateOf } from '../qemu/run-state.ts';
-import { StreamSocket } from '../qemu/stream-socket.ts';
 import type { RecallPlace } from '../recall/recall-protocol.ts';
 import { movable, type RunState } from '../run-state.ts';
-import { copiedDisks } from './copied-disks.ts';
 import { LibvirtCopy } from './copy.ts';
 import { deviceModelOf, HYPERVISOR } from './device-model.ts';
 import { processOf, uuidText } from './domain-process.ts';
 import { Life } from './life.ts';
-import { LibvirtMigration } from './migration.ts';
+import type { LibvirtMigration } from './migration.ts';
+import {
+  type Begun,
+  begin,
+  disksToCopy,
+  firstBytes,
+  giveUp,
+  type LibvirtSourcePlace,
+  lookAtMemory,
+  PROLOGUE_LIMIT_MS,
+} from './opening.ts';
 import { LibvirtClient } from './rpc/client.ts';
 import type { DomainRef } from './rpc/procedures.ts';
 import { lookAtDomain } from './run-state.ts';
-import { SourceDisks } from './source-disks.ts';
-
-/** Libvirt sets QEMU up and connects it; its first bytes come at once. */
-const PROLOGUE_LIMIT_MS = 30_000;
-
-/** Where a libvirt domain is, and where the socket that it migrates to may be made. */
-export interface LibvirtSourcePlace {
-  readonly socket: string;
-  readonly name: string;
-  readonly streamDir: string;
-  readonly terms: DomainTerms;
-}
+import type { SourceDisks } from './source-disks.ts';
 
 /**
  * The guest of a libvirt domain, for migrating it away: libvirt has its QEMU migrate into a socket of
@@ -91,16 +81,6 @@ export async function connectLibvirtSource(
   }
 }
 
-/** A migration into our socket that can be asked for. */
-interface Begun {
-  readonly migration: LibvirtMigration;
-  readonly ingest: Task<IngestRequests>;
-  /** Where QEMU is to connect; nobody does any more once the first bytes are here. */
-  readonly stream: StreamSocket;
-  /** Of the stream's `StreamEnd`. */
-  readonly end: SharedArrayBuffer;
-}
-
 /** What its destination is to keep of it: that which is kept here, unless it is to be another one there. */
 async function definitionFor(
   { persistent, destXml }: DomainTerms,
@@ -110,81 +90,6 @@ async function definitionFor(
 ): Promise<string | undefined> {
   if (!persistent) return undefined;
   return destXml === undefined ? client.definition(domain) : xml;
-}
-
-interface Beginning extends LibvirtSourcePlace {
-  readonly client: LibvirtClient;
-  readonly domain: DomainRef;
-  readonly crew: Crew;
-}
-
-/** Undefined when none is to be copied, or there is none that is not shared or only read. */
-async function disksToCopy({ client, domain, terms }: Beginning): Promise<SourceDisks | undefined> {
-  if (terms.copyStorage === undefined) return undefined;
-  const disks = copiedDisks(parseXml(await client.xml(domain)));
-  return disks.length === 0 ? undefined : SourceDisks.find(client, domain, disks);
-}
-
-/** What its stream begins with; QEMU goes on as if it had never been asked to migrate. */
-async function lookAtMemory(beginning: Beginning): Promise<Prologue> {
-  const failure = Promise.withResolvers<never>();
-  failure.promise.catch(() => {});
-  const looking = { ...beginning, terms: {} };
-  const begun = await begin(looking, undefined, failure.reject, true);
-  try {
-    begun.migration.start(failure.reject);
-    return await firstBytes(begun, failure.promise, beginning.name, PROLOGUE_LIMIT_MS);
-  } finally {
-    await giveUp(begun);
-  }
-}
-
-/** Never rejects. */
-async function giveUp({ ingest, migration, stream }: Begun): Promise<void> {
-  await migration.cancel().catch(() => {});
-  await ingest.stop();
-  stream.remove();
-}
-
-/** @param onlyLooks as of a `MigrationWay` */
-async function begin(
-  { client, domain, name, streamDir, crew, terms }: Beginning,
-  disks: SourceDisks | undefined,
-  onFailure: (error: GodwitError) => void,
-  onlyLooks = false,
-): Promise<Begun> {
-  const stream = new StreamSocket(path.join(streamDir, `${name}.libvirt`));
-  const end = new SharedArrayBuffer(4);
-  const data: IngestData = { path: stream.listenPath, end };
-  const ingest = crew.begin<IngestRequests>(INGEST, data, onFailure);
-  try {
-    await ingest.request('listen', undefined);
-    const way = { path: stream.path, disksPath: disks?.path, onlyLooks };
-    const migration = await LibvirtMigration.begin(client, domain, way, terms);
-    return { migration, ingest, stream, end };
-  } catch (error) {
-    await ingest.stop();
-    stream.remove();
-    throw error;
-  }
-}
-
-/**
- * Up to QEMU's list of RAM blocks; from there on it is not to stop the guest by itself.
- * @param limitMs undefined: as long as it takes
- */
-async function firstBytes(
-  { ingest, migration, stream }: Begun,
-  failure: Promise<never>,
-  name: string,
-  limitMs?: number,
-): Promise<Prologue> {
-  const late = () => new GodwitError('not-seen', `QEMU of guest ${name} does not migrate`);
-  const heard = Promise.race([ingest.request('prologue', undefined), failure]);
-  const prologue = await (limitMs === undefined ? heard : within(limitMs, heard, late));
-  stream.remove();
-  await migration.restrain();
-  return prologue;
 }
 
 interface Parts extends LibvirtSourcePlace, Begun {
