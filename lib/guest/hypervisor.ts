@@ -69,6 +69,8 @@ export interface Guest {
   machine(): Promise<string>;
   /** As `GuestOutline.domain`. @throws as `look` */
   domain?(terms: DomainTerms): Promise<string>;
+  /** What its disks hold that would go with it, bytes; 0: none would. @throws as `look` */
+  diskBytes?(terms: DomainTerms): Promise<number>;
   /**
    * Begins to move it away; the caller closes what it gets.
    * @throws GodwitError guest-not-running for a state in which it cannot be moved, guest-busy,

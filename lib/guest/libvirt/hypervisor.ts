@@ -19,6 +19,7 @@ import type {
 import { requireRoom } from '../qemu/staging.ts';
 import { type Allowed, requireAllowed } from './allowed.ts';
 import { confinement } from './confined.ts';
+import { copiedDisks } from './copied-disks.ts';
 import { attachLibvirt } from './copy.ts';
 import { hardwareFindings } from './cpu.ts';
 import { definitionDuty, uuidIn } from './definition.ts';
@@ -31,6 +32,7 @@ import { LibvirtClient } from './rpc/client.ts';
 import { type DomainRef, XML } from './rpc/procedures.ts';
 import { lookAtDomain, unlessNone } from './run-state.ts';
 import { connectLibvirtSource } from './source.ts';
+import { bytesOf } from './source-disks.ts';
 
 /** A libvirtd that stands still does not keep a look waiting. */
 const LOOK_LIMITS = { connectMs: 3000, callMs: 3000 };
@@ -99,6 +101,12 @@ export class LibvirtHypervisor implements Hypervisor {
       domain: ({ destXml }) =>
         this.#asking(async (client) => {
           return destXml ?? client.xml(await client.lookup(name), XML.migratable);
+        }),
+      diskBytes: (terms) =>
+        this.#asking(async (client) => {
+          if (terms.copyStorage === undefined) return 0;
+          const domain = await client.lookup(name);
+          return bytesOf(client, domain, copiedDisks(parseXml(await client.xml(domain))));
         }),
       openSource: (terms = {}) =>
         connectLibvirtSource({ socket, name, streamDir, terms }, this.#crew),

@@ -38,9 +38,7 @@ export class SourceDisks implements Omit<CopiedDisks, 'copy'> {
     disks: readonly CopiedDisk[],
   ): Promise<SourceDisks> {
     const targets = disks.map(({ target }) => target);
-    const bytes = await Promise.all(targets.map((target) => client.diskBytes(domain, target)));
-    const sum = bytes.reduce((all, one) => all + one, 0);
-    return new SourceDisks(client, domain, targets, sum);
+    return new SourceDisks(client, domain, targets, await bytesOf(client, domain, disks));
   }
 
   /** For this process, to listen on. */
@@ -79,4 +77,14 @@ export class SourceDisks implements Omit<CopiedDisks, 'copy'> {
     const { disk_processed: copied = 0, disk_total: total = 0 } = stats;
     return { names: this.#targets, copied: Number(copied), total: Number(total) };
   }
+}
+
+/** What they hold: what will be copied, as far as the guest writes no more. */
+export async function bytesOf(
+  client: LibvirtClient,
+  domain: DomainRef,
+  disks: readonly CopiedDisk[],
+): Promise<number> {
+  const each = await Promise.all(disks.map(({ target }) => client.diskBytes(domain, target)));
+  return each.reduce((all, one) => all + one, 0);
 }

@@ -20,13 +20,18 @@ export interface HereContext {
 }
 
 /** The guest as its source's host sees it. */
-export type KnownGuest = GuestLook & Pick<GuestOutline, 'machine' | 'domain'>;
+export type KnownGuest = GuestLook &
+  Pick<GuestOutline, 'machine' | 'domain'> & {
+    /** What its disks hold that would go with it. */
+    readonly diskBytes: number;
+  };
 
 /** All that can be known of a guest that its destination might have. @throws as `Guest.look` */
 export async function knownGuest(found: Guest, terms: DomainTerms): Promise<KnownGuest> {
   const look = await found.look();
   movable(found.name, look.state);
-  return { ...look, machine: await found.machine(), domain: await found.domain?.(terms) };
+  const [machine, domain] = [await found.machine(), await found.domain?.(terms)];
+  return { ...look, machine, domain, diskBytes: (await found.diskBytes?.(terms)) ?? 0 };
 }
 
 export interface Here {
@@ -55,8 +60,9 @@ export async function lookHere(
     const found = await guests.find(name);
     requireTerms(found, terms);
     guest = await knownGuest(found, terms);
-    const { state, memoryBytes, hypervisor } = guest;
-    return `${name} ${RUN_STATE_WORDS[state]}, ${formatSize(memoryBytes)}, ${hypervisor}`;
+    const { state, memoryBytes, hypervisor, diskBytes } = guest;
+    const disks = diskBytes === 0 ? '' : `; ${formatSize(diskBytes)} of its disks would go with it`;
+    return `${name} ${RUN_STATE_WORDS[state]}, ${formatSize(memoryBytes)}, ${hypervisor}${disks}`;
   });
   const written = await lookAt('journal', async () => {
     journalMs = await journal.measure();

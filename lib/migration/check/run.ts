@@ -99,7 +99,8 @@ function forecastAndKeep(
   const { verifyRate } = answer;
   const measured = { rate, spread, lanes, compresses, roundTripMs };
   const hosts = { profile, underWay: false, way: measured, journalMs, peerJournalMs, verifyRate };
-  const forecasting = forecastOf('check', { ...asked, subject }, hosts);
+  const { diskBytes } = guest;
+  const forecasting = forecastOf('check', { ...asked, subject, diskBytes }, hosts);
   const basis = measuredInWords(measured, profile);
   const known: KnownWay = { ...measured, peerJournalMs, verifyRate, cap: request.bandwidth };
   const forecast = moveForecast('check', forecasting, basis);
