@@ -1,4 +1,5 @@
-import type { Credentials, Security } from '../wire/credentials.ts';
+import type { Credentials } from '../wire/credentials.ts';
+import type { DialLaneOptions } from '../wire/dial.ts';
 
 export const SEND_DISKS = new URL('./send-disks.ts', import.meta.url);
 export const RECEIVE_DISKS = new URL('./receive-disks.ts', import.meta.url);
@@ -14,11 +15,7 @@ interface DiskLaneData {
   readonly counters: SharedArrayBuffer;
 }
 
-export interface SendDisksData extends DiskLaneData {
-  readonly host: string;
-  readonly port: number;
-  readonly connectTimeoutMs: number;
-  readonly security: Security;
+export interface SendDisksData extends DiskLaneData, Omit<DialLaneOptions, 'signal'> {
   /** As of a lane of pages. */
   readonly stallTimeoutMs: number;
   readonly reconnectTimeoutMs: number;

@@ -1,21 +1,14 @@
 import type { Region, RegionFile } from '../memory/guest-layout.ts';
 import type { SpoolShare } from '../memory/state-spool.ts';
-import type { Security } from '../wire/credentials.ts';
+import type { DialLaneOptions } from '../wire/dial.ts';
 
 /** What a sender's lane is begun with. */
-export interface SendLaneData {
-  readonly lane: number;
+export interface SendLaneData extends Omit<DialLaneOptions, 'signal'> {
   readonly lanes: number;
-  readonly host: string;
-  readonly port: number;
-  readonly connectTimeoutMs: number;
-  readonly security: Security;
   /** Longest wait for an acknowledgement while batches are out; then the connection counts as dead. */
   readonly stallTimeoutMs: number;
   /** How long a lost connection is tried again; 0: not at all. */
   readonly reconnectTimeoutMs: number;
-  readonly migration: string;
-  readonly secret: Uint8Array;
   readonly hashSeed: bigint;
   /** What the receiver hashes the pages with that it has kept; undefined: it has none. */
   readonly keptSecret?: Uint8Array | undefined;
