@@ -61,6 +61,7 @@ test('what cannot be read or written keeps nobody from a migration', async () =>
   const experiences = await Experiences.open(dir);
   experiences.add(lived(40));
   expect(experiences.all).toHaveLength(1);
+  await experiences.idle();
 });
 
 test('a crash at any byte costs one experience at the most, and nothing that comes after it', async () => {
