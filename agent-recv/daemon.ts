@@ -37,6 +37,7 @@ const HOST_RESERVE = 256 << 20;
 interface Sender {
   readonly peer: string;
   readonly fingerprint: string;
+  readonly identity: string;
   /** Its host, which admission counts by. */
   readonly address: string;
 }
@@ -169,7 +170,8 @@ export class RecvDaemon extends Agent<Arrival> {
           },
           onClose: (error = gone()) => turnedAway(error),
         });
-        this.#offered(offer, connection, welcome, { peer, fingerprint, address }).then(
+        const identity = connection.peerIdentity;
+        this.#offered(offer, connection, welcome, { peer, fingerprint, identity, address }).then(
           () => enter(connection),
           (thrown) => connection.destroy(asGodwitError(thrown)),
         );
@@ -245,7 +247,7 @@ export class RecvDaemon extends Agent<Arrival> {
         reconnectTimeoutMs,
         startGuest: async (description, bytes, known) => {
           try {
-            return await this.#arrive(description, bytes, known, offer, arrival);
+            return await this.#arrive(description, bytes, known, offer, from, arrival);
           } catch (thrown) {
             throw await this.#refused(thrown, offer, from, arrival);
           }
@@ -266,10 +268,11 @@ export class RecvDaemon extends Agent<Arrival> {
     bytes: number,
     known: (handle: string) => Promise<void>,
     { keptSecret }: GuestOffer,
+    { identity }: Sender,
     arrival: DestinationMigration,
   ): Promise<DestinationGuest> {
     await this.guestsHere.requireHooks(description.hypervisor, description.name);
-    const taken = this.kept.take(description);
+    const taken = this.kept.take(description, identity);
     try {
       if (keptSecret.length === 0) taken?.discard();
       const kept = keptSecret.length === 0 ? undefined : taken;

@@ -248,7 +248,7 @@ export class SendDaemon extends Agent<Departure> implements SenderBackend {
       turn,
       keepMemory:
         keepMemoryMs > 0
-          ? (memory) => this.#keepMemory(guest.description, memory, keepMemoryMs)
+          ? (memory, heir) => this.#keepMemory(guest.description, memory, heir, keepMemoryMs)
           : undefined,
       settle: () => this.#settle(migration),
       ledger: () =>
@@ -259,9 +259,14 @@ export class SendDaemon extends Agent<Departure> implements SenderBackend {
   }
 
   /** The guest has moved, and its process here has ended. */
-  #keepMemory(guest: GuestDescription, memory: readonly RegionFile[], forMs: number): void {
+  #keepMemory(
+    guest: GuestDescription,
+    memory: readonly RegionFile[],
+    heir: string,
+    forMs: number,
+  ): void {
     try {
-      this.kept.keep(guest, memory, forMs);
+      this.kept.keep(guest, memory, { heir, forMs });
       const long = formatDuration(forMs);
       log('info', `its memory is kept here for its return, for ${long}`, guest.name);
     } catch (thrown) {

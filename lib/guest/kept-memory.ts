@@ -30,6 +30,8 @@ interface KeptRegion {
 interface KeptCopy {
   readonly guest: string;
   readonly hypervisor: string;
+  /** Who has the guest, and so has had all that is in the pages; empty where nobody shows who he is. */
+  readonly heir: string;
   /** By the clock on the wall, ms. */
   readonly until: number;
   readonly regions: readonly KeptRegion[];
@@ -89,17 +91,21 @@ export class KeptMemory {
   }
 
   /**
-   * Keeps the memory of a guest whose process has ended, in place of an older copy. The files are moved
-   * away or removed. @throws GodwitError ram-file-failed: nothing is kept, and nothing is left
+   * Keeps the memory of a guest whose process has ended, in place of an older copy, for its return from
+   * the heir. The files are moved away or removed. @throws GodwitError ram-file-failed: nothing is kept, and nothing is left
    */
-  keep(guest: GuestDescription, memory: readonly RegionFile[], forMs: number): void {
+  keep(
+    guest: GuestDescription,
+    memory: readonly RegionFile[],
+    { heir, forMs }: { readonly heir: string; readonly forMs: number },
+  ): void {
     const { name, hypervisor } = guest;
     const kept = memory.map(({ region, path: from }) => {
       const file = path.join(this.#ramDir, memoryFileName(name, 'kept'));
       return { from, region: { name: region.name, pages: region.pages, file } };
     });
     const regions = kept.map(({ region }) => region);
-    const copy: KeptCopy = { guest: name, hypervisor, until: Date.now() + forMs, regions };
+    const copy: KeptCopy = { guest: name, hypervisor, heir, until: Date.now() + forMs, regions };
     try {
       if (memory.length === 0) throw new Error('none of it is in a file that outlives its process');
       const older = this.#read(name);
@@ -121,13 +127,15 @@ export class KeptMemory {
 
   /**
    * What is kept of a guest that arrives, as far as it fits. Whatever does not is of no use any more
-   * and goes: the guest is here again.
+   * and goes: the guest is here again. Nobody but the heir gets any of it: a sender is told what the pages
+   * are, and whoever else says that he has the guest may want to know just that.
    */
-  take({ name, hypervisor, regions }: GuestDescription): TakenMemory | undefined {
+  take({ name, hypervisor, regions }: GuestDescription, from: string): TakenMemory | undefined {
     const copy = this.#read(name);
     if (copy === undefined) return undefined;
     const files = new Map<string, string>();
-    for (const kept of isOver(copy) || copy.hypervisor !== hypervisor ? [] : copy.regions) {
+    const isMeant = !isOver(copy) && copy.hypervisor === hypervisor && copy.heir === from;
+    for (const kept of isMeant ? copy.regions : []) {
       const fits = regions.some(
         (region) => region.name === kept.name && region.pages === kept.pages,
       );

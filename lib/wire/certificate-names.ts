@@ -50,6 +50,15 @@ export function namesOf({ subject, subjectaltname = '' }: PeerCertificate): Cert
   return [{ type: 'host', value: common }];
 }
 
+/**
+ * Who shows it, to be compared with another time: alike for all certificates that are for the same hosts
+ * and addresses, as a renewed one is. One without a name stands for itself alone; empty without one.
+ */
+export function identityOf(certificate: PeerCertificate): string {
+  const names = namesOf(certificate).map(keyOf).sort();
+  return names.length > 0 ? JSON.stringify(names) : fingerprintOf(certificate);
+}
+
 const TYPES: Readonly<Record<string, CertificateName['type']>> = {
   DNS: 'host',
   'IP Address': 'address',

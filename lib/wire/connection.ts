@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
 import { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
+import { TLSSocket } from 'node:tls';
 import { asGodwitError, GodwitError, isErrorCode } from '../errors.ts';
+import { identityOf } from './certificate-names.ts';
 import { decodeBody, encodeBody } from './codec.ts';
 import { type Frame, FrameDecoder } from './decoder.ts';
 import { frameHead } from './frame.ts';
@@ -99,6 +101,11 @@ export class Connection {
   /** Smoothed round trip of pings, ms; undefined until measured and without keepAlive. */
   get rttMs(): number | undefined {
     return this.#keepAlive?.rttMs;
+  }
+
+  /** Who the peer has shown to be (`identityOf`); empty without TLS. */
+  get peerIdentity(): string {
+    return this.#socket instanceof TLSSocket ? identityOf(this.#socket.getPeerCertificate()) : '';
   }
 
   /** Bytes handed to the socket, headers included. */

@@ -25,7 +25,7 @@ export async function openControlLink(options: ControlLinkOptions) {
       redial(link, () => rejoin(link, options));
     },
   });
-  return { link, welcome };
+  return { link, welcome, peerIdentity: control.peerIdentity };
 }
 
 async function rejoin(link: Link, options: ControlLinkOptions): Promise<void> {

@@ -1,13 +1,15 @@
 import fs from 'node:fs';
+import os from 'node:os';
 import path from 'node:path';
-import { afterEach, expect, test } from 'vitest';
+import { afterEach, expect, onTestFinished, test } from 'vitest';
 import { ControlClient } from '../../lib/guest/simulated/control-client.ts';
 import { PAGE_SIZE } from '../../lib/memory/guest-layout.ts';
 import type { MigrationView } from '../../lib/migration/view.ts';
+import { run } from '../cli/run.ts';
 import { until } from './daemon.ts';
 import type { Host } from './host.ts';
 import { AT } from './places.ts';
-import { Site, type SiteOptions } from './site.ts';
+import { AGENTS, LOOPBACKS, Site, type SiteOptions } from './site.ts';
 
 /*
  * A guest that moves away and comes back within --keep-memory: what its memory was is still there, and
@@ -34,9 +36,9 @@ afterEach(({ task }) => {
   return site.finish(task.result?.state === 'fail');
 });
 
-async function start(keep: string, faults: SiteOptions['faults'] = {}): Promise<void> {
+async function start(keep: string, options: SiteOptions = {}): Promise<void> {
   const agents = ['A.send', 'A.recv', 'B.send', 'B.recv'] as const;
-  site = await Site.start({ agents, faults, send: ['--keep-memory', keep] });
+  site = await Site.start({ agents, send: ['--keep-memory', keep], ...options });
   await site.A.boot(GUEST);
 }
 
@@ -126,7 +128,7 @@ test('a host keeps memory for as long as it was told, also when its agents are s
 });
 
 test('a source that dies as it lets go of the guest keeps nothing, and leaves nothing', async () => {
-  await start('1h', { 'A.send': `kill@${AT.released}` });
+  await start('1h', { faults: { 'A.send': `kill@${AT.released}` } });
   await site.A.begin(site.B, MOVE);
   await site.struck('A.send');
   await site.startAgent('A.send');
@@ -151,4 +153,30 @@ test('a destination that dies on the memory that it had kept leaves none of it, 
   await mustGetEmpty(site.A);
   const back = await move(site.B, site.A);
   expect(back.encodings.same).toBeLessThan(FEW);
+});
+
+test('nobody is told of it but the host that the guest went to', async () => {
+  const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'godwit-kept-'));
+  onTestFinished(() => fs.rmSync(dir, { recursive: true }));
+  const made = await run('agent-recv', 'keygen', ...LOOPBACKS, '--dir', dir);
+  expect(made.code, made.stderr).toBe(0);
+  const file = (name: string) => path.join(dir, name);
+  await start('1h', {
+    agents: AGENTS,
+    tls: (of) => [
+      ...['--tls-cert', file(`${of}.pem`), '--tls-key', file(`${of}-key.pem`)],
+      ...['--tls-ca', file('ca.pem')],
+    ],
+    recv: LOOPBACKS.flatMap((of) => ['--allow-peer', of]),
+  });
+  await move(site.A, site.B);
+  const back = await move(site.B, site.A);
+  expect(back.encodings.same).toBeGreaterThan(0.9 * PAGES);
+
+  await move(site.A, site.B);
+  await move(site.B, site.C);
+  expect(keptAt(site.A)).toHaveLength(1);
+  const fromElsewhere = await move(site.C, site.A);
+  expect(fromElsewhere.encodings.same).toBeLessThan(FEW);
+  expect(keptAt(site.A)).toEqual([]); // the guest is here again
 });

@@ -9,6 +9,8 @@ import { Watcher } from './watcher.ts';
 
 export const NAMES = ['A', 'B', 'C'] as const;
 export type HostName = (typeof NAMES)[number];
+/** Where hosts are that show certificates, in that order. */
+export const LOOPBACKS = ['127.0.0.1', '127.0.0.2', '127.0.0.3'] as const;
 /** An agent of the site: `A.send`, `C.recv`. */
 export type AgentName = `${HostName}.${Role}`;
 export const AGENTS: readonly AgentName[] = NAMES.flatMap(
@@ -26,6 +28,8 @@ export interface SiteOptions extends Pick<HostOptions, 'send' | 'recv'> {
   readonly agents?: readonly AgentName[];
   /** A network that can be cut at each host. */
   readonly network?: Star | undefined;
+  /** TLS options of a host's agents, for a certificate of its address (`LOOPBACKS`). */
+  readonly tls?: (address: string) => readonly string[];
   /** What befalls the agents that are started first. */
   readonly faults?: { readonly [A in AgentName]?: string | undefined };
   /** More in the environment of a host's agents; told where the host's files are. */
@@ -64,7 +68,8 @@ export class Site {
     return site;
   }
 
-  #host(name: HostName, { send = [], recv = [], network, env, stateDirs }: SiteOptions): Host {
+  #host(name: HostName, options: SiteOptions): Host {
+    const { send = [], recv = [], network, tls, env, stateDirs } = options;
     const at = (...names: string[]) => path.join(this.dir, name, ...names);
     fs.mkdirSync(at(), { mode: 0o700 });
     const ramDir = fs.mkdtempSync(`/dev/shm/godwit-site-${name}-`);
@@ -78,12 +83,13 @@ export class Site {
       sockets: { send: at('send.sock'), recv: at('recv.sock') },
       stateDirs: { send: stateDir('send'), recv: stateDir('recv') },
     };
-    const insecure = network ? ['--insecure'] : [];
+    const i = NAMES.indexOf(name);
+    const security = tls?.(LOOPBACKS[i]!) ?? (network ? ['--insecure'] : []);
     return new Host(name, places, {
-      address: network?.addresses[NAMES.indexOf(name)],
-      prefix: network?.prefixes[NAMES.indexOf(name)],
-      send: [...SEND_LIMITS, '--ram-dir', ramDir, ...send, ...insecure],
-      recv: [...LIMITS, ...recv, ...insecure],
+      address: tls ? LOOPBACKS[i] : network?.addresses[i],
+      prefix: network?.prefixes[i],
+      send: [...SEND_LIMITS, '--ram-dir', ramDir, ...send, ...security],
+      recv: [...LIMITS, ...recv, ...security],
       env: env?.[name]?.(at()),
     });
   }

@@ -12,6 +12,8 @@ import { PAGE_SIZE, type RegionFile } from '../../lib/memory/guest-layout.ts';
 const HOUR = 3_600_000;
 const PAGES = 16;
 const SIZE = PAGES * PAGE_SIZE;
+/** Whom guests have gone to. */
+const HEIR = 'hostb';
 
 let hostDir: string;
 let ramDir: string;
@@ -57,7 +59,7 @@ function memoryOf({ name, regions }: GuestDescription, bytes = SIZE): RegionFile
 }
 
 function keep(name = 'vm1', forMs = HOUR): void {
-  kept.keep(guest(name), memoryOf(guest(name)), forMs);
+  kept.keep(guest(name), memoryOf(guest(name)), { heir: HEIR, forMs });
 }
 
 const files = () => fs.readdirSync(ramDir).sort();
@@ -68,14 +70,14 @@ test('a guest that comes back finds its memory, once', () => {
   expect(files()).toHaveLength(2);
   expect(files().every((file) => /^godwit-vm1-.*\.kept$/.test(file))).toBe(true);
   expect(kept.bytes).toBe(2 * SIZE);
-  const taken = newKept().take(guest())!;
+  const taken = newKept().take(guest(), HEIR)!;
   expect([...taken.files.keys()]).toEqual(['ram0', 'ram1']);
   expect(taken.bytes).toBe(2 * SIZE);
   for (const [region, file] of taken.files)
     expect(fs.readFileSync(file)).toEqual(Buffer.alloc(SIZE, `vm1 ${region} `));
   expect(records()).toEqual([]);
   // Nobody takes or removes it any more.
-  expect(kept.take(guest())).toBeUndefined();
+  expect(kept.take(guest(), HEIR)).toBeUndefined();
   spare = -1;
   kept.look();
   expect(files()).toHaveLength(2);
@@ -85,7 +87,7 @@ test('a guest that comes back finds its memory, once', () => {
 
 test('what is taken and has become nothing is an orphan of its agent', () => {
   keep();
-  kept.take(guest());
+  kept.take(guest(), HEIR);
   expect(removeOrphans(ramDir, () => false)).toEqual([]); // this process lives
   expect(files().every((file) => /^godwit-vm1-\d+-\d+-[0-9a-f]{12}\.ram$/.test(file))).toBe(true);
 });
@@ -94,24 +96,30 @@ test('one region may fit where another does not; what does not goes', () => {
   keep();
   const [ram0, ram1, rom] = guest().regions;
   const larger = { ...ram1!, pages: PAGES + 1 };
-  const taken = kept.take(guest('vm1', { regions: [ram0!, larger, rom!] }))!;
+  const taken = kept.take(guest('vm1', { regions: [ram0!, larger, rom!] }), HEIR)!;
   expect([...taken.files.keys()]).toEqual(['ram0']);
   expect(files()).toHaveLength(1);
 });
 
 test.each([
-  ['another kind of guest of that name', guest('vm1', { hypervisor: 'qemu' })],
-  ['a guest with other regions', guest('vm1', { regions: [{ name: 'r', firstPfn: 0, pages: 1 }] })],
-])('%s gets nothing, and what was kept goes', (_, other) => {
+  ['another kind of guest of that name', guest('vm1', { hypervisor: 'qemu' }), HEIR],
+  [
+    'a guest with other regions',
+    guest('vm1', { regions: [{ name: 'r', firstPfn: 0, pages: 1 }] }),
+    HEIR,
+  ],
+  ['a guest from another host', guest(), 'hostc'],
+  ['a guest from nobody knows where', guest(), ''],
+])('%s gets nothing, and what was kept goes', (_, other, from) => {
   keep();
-  expect(kept.take(other)).toBeUndefined();
+  expect(kept.take(other, from)).toBeUndefined();
   expect(files()).toEqual([]);
   expect(records()).toEqual([]);
 });
 
 test('a guest of another name leaves it alone', () => {
   keep();
-  expect(kept.take(guest('vm2'))).toBeUndefined();
+  expect(kept.take(guest('vm2'), HEIR)).toBeUndefined();
   expect(files()).toHaveLength(2);
 });
 
@@ -128,7 +136,7 @@ test('what somebody still has open could change under its hashes', async () => {
   const [first] = files();
   const holder = spawn('sh', ['-c', `exec 3<>${path.join(ramDir, first!)}; echo open; read x`]);
   await once(holder.stdout, 'data');
-  const taken = kept.take(guest());
+  const taken = kept.take(guest(), HEIR);
   expect([...(taken?.files.keys() ?? [])]).toHaveLength(1);
   expect(files()).toHaveLength(1);
   holder.stdin.end();
@@ -152,7 +160,7 @@ test.each([
 
 test('a copy whose time is over is not taken either', () => {
   keep('vm1', -1);
-  expect(kept.take(guest())).toBeUndefined();
+  expect(kept.take(guest(), HEIR)).toBeUndefined();
   expect(files()).toEqual([]);
 });
 
@@ -192,10 +200,10 @@ test.each([
   ['none', () => [], 'none of it is in a file'],
 ])('memory that is %s is not kept, and nothing is left', (_, memory, why) => {
   const files0 = memory();
-  expect(() => kept.keep(guest(), files0, HOUR)).toThrow(why);
+  expect(() => kept.keep(guest(), files0, { heir: HEIR, forMs: HOUR })).toThrow(why);
   for (const { path: file } of files0) expect(fs.existsSync(file)).toBe(false);
   expect(files().filter((file) => file.endsWith('.kept'))).toEqual([]);
-  expect(kept.take(guest())).toBeUndefined();
+  expect(kept.take(guest(), HEIR)).toBeUndefined();
 });
 
 test('a disk that takes no record keeps nothing', () => {
@@ -224,6 +232,6 @@ test('what is no record says nothing', () => {
   fs.writeFileSync(path.join(hostDir, 'kept', 'vm1.json'), '{');
   fs.writeFileSync(path.join(hostDir, 'kept', 'vm2.json.new'), '{}');
   kept.look();
-  expect(kept.take(guest())).toBeUndefined();
+  expect(kept.take(guest(), HEIR)).toBeUndefined();
   expect(kept.bytes).toBe(0);
 });

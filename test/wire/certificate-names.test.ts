@@ -5,7 +5,7 @@ import os from 'node:os';
 import path from 'node:path';
 import type { PeerCertificate } from 'node:tls';
 import { afterAll, expect, test } from 'vitest';
-import { AllowList, fingerprintOf, namesOf } from '../../lib/wire/certificate-names.ts';
+import { AllowList, fingerprintOf, identityOf, namesOf } from '../../lib/wire/certificate-names.ts';
 
 const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'godwit-names-'));
 afterAll(() => fs.rmSync(dir, { recursive: true }));
@@ -78,4 +78,17 @@ test('a fingerprint admits that very certificate', () => {
   expect(admits(certificate('O = y'), `sha256:${print}`)).toBe(false);
   expect(() => new AllowList(['sha256:00'])).toThrow('is not a SHA-256 fingerprint');
   expect(admits(shown)).toBe(false);
+});
+
+test('who a certificate stands for is told by all its names, or by itself alone', () => {
+  const hosta = ['O = x', 'DNS.1 = hosta', 'IP.1 = 10.0.0.1'] as const;
+  const of = (subject: string, ...names: string[]) => identityOf(certificate(subject, ...names));
+  expect(of('O = y', 'IP.1 = 10.0.0.1', 'DNS.1 = HostA')).toBe(of(...hosta));
+  expect(of('O = x', 'DNS.1 = hosta')).not.toBe(of(...hosta));
+  expect(of('O = x', 'DNS.1 = hosta', 'IP.1 = 10.0.0.2')).not.toBe(of(...hosta));
+  expect(of('CN = "a", "host b"')).not.toBe(of('O = x', 'DNS.1 = a', 'DNS.2 = b'));
+  const nameless = certificate('O = x', 'email.1 = root@x');
+  expect(identityOf(nameless)).toBe(fingerprintOf(nameless));
+  expect(of('O = x', 'email.1 = root@x')).not.toBe(identityOf(nameless)); // another serial number
+  expect(identityOf({} as PeerCertificate)).toBe('');
 });

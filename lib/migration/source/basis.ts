@@ -35,8 +35,11 @@ export interface SourceContext extends LiveContext {
   /** The newest one of a guest that is kept here. @throws GodwitError ledger-invalid */
   readonly profile: (guest: string) => GuestProfile | undefined;
   readonly recalls: Recalls;
-  /** Takes over the files of a guest that has moved, once its process has ended; undefined: they go. */
-  readonly keepMemory?: ((memory: readonly RegionFile[]) => void) | undefined;
+  /**
+   * Takes over the files of a guest that has moved, once its process has ended, for its return from
+   * the host that has shown to be `heir`; undefined: they go.
+   */
+  readonly keepMemory?: ((memory: readonly RegionFile[], heir: string) => void) | undefined;
   /** Undefined: nobody else wants it. */
   readonly turn?: Turn | undefined;
   /** Finishes the handover on connections of its own; resolves when nothing is open any more. */

@@ -17,12 +17,10 @@ export interface Connected {
 }
 
 /** Connects to the destination and agrees on terms. */
-export async function connect(
-  { request, guest, ending, releases }: Course,
-  destination: Conversation,
-): Promise<Connected> {
+export async function connect(course: Course, destination: Conversation): Promise<Connected> {
+  const { request, guest, ending, releases } = course;
   releases.add(() => destination.close());
-  const { link, welcome } = await ending.or(destination.open());
+  const { link, welcome, peerIdentity } = await ending.or(destination.open());
   const { lanes, window, batchPayload } = welcome.limits;
   if (batchPayload < CHUNK_SIZE)
     throw new GodwitError(
@@ -36,5 +34,15 @@ export async function connect(
   }
   const compression = welcome.features.includes('zstd') ? request.compression : 'off';
   const mayHaveKept = welcome.features.includes(KEPT_FEATURE);
+  keepFor(peerIdentity, course);
   return { link, lanes, window, compression, mayHaveKept };
+}
+
+/** When it has moved, its memory stays here for its return from there. */
+function keepFor(identity: string, { context, guest, facts }: Course): void {
+  const { keepMemory } = context;
+  if (keepMemory === undefined) return;
+  const { hypervisor } = guest.description;
+  if (guest.keepMemory) guest.keepMemory((memory) => keepMemory(memory, identity));
+  else facts.note(`its memory is not kept here: it is gone with its ${hypervisor} process`);
 }

@@ -48,10 +48,10 @@ export class Conversation {
     return this.#link?.connected === true && this.#secret.length > 0;
   }
 
-  /** Resolves to the link and to what was agreed. Given up meanwhile, whoever connects late is sent away. */
+  /** Resolves to the link, to what was agreed and to whom it is with. Given up meanwhile, whoever connects late is sent away. */
   async open() {
     const { id, context, handover } = this.#basis;
-    const { link, welcome } = await openControlLink({
+    const opened = await openControlLink({
       dial: () => this.#dial(),
       migration: id,
       secret: () => this.#secret,
@@ -65,10 +65,11 @@ export class Conversation {
       onBack: () => this.#back(),
       onClose: (error) => this.#ended(error),
     });
+    const { link } = opened;
     this.#link = link;
     if (this.#over.signal.aborted) link.close();
     else handover.speakThrough(link);
-    return { link, welcome };
+    return opened;
   }
 
   /** The migration is accepted: from here on the destination knows it by the secret. */

@@ -76,14 +76,9 @@ export function firstEntry(
 
 /** Durable before anything is asked of the guest or the peer; then the policy is made ready. */
 export async function prepare(course: Course): Promise<OpenPolicy> {
-  const { request, context, handover, guest, ending, releases, facts } = course;
-  const { hypervisor } = guest.description;
+  const { request, context, handover, guest, ending, releases } = course;
   await context.journal.append(handover.entry);
   guest.onDeath((error) => ending.abort(asGodwitError(error)));
-  const { keepMemory } = context;
-  if (keepMemory && guest.keepMemory) guest.keepMemory(keepMemory);
-  else if (keepMemory)
-    facts.note(`its memory is not kept here: it is gone with its ${hypervisor} process`);
   guest.onStopped((state) => ending.abort(stopped(state)));
   const policy = await openPolicy(request.policy, request.policyModule);
   releases.add(() => policy.close());
