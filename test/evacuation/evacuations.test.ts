@@ -15,7 +15,9 @@ import { A_PAST_MIGRATION, aView } from '../api/fake-backend.ts';
 /** The queue itself, with its file, over a host whose moves end as a test says. */
 
 const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'godwit-evacuation-'));
-afterAll(() => {
+const stores: EvacuationStore[] = [];
+afterAll(async () => {
+  await Promise.all(stores.map((store) => store.idle()));
   fs.rmSync(dir, { recursive: true });
 });
 
@@ -116,7 +118,9 @@ const REQUEST: EvacuationRequest = {
 const quiet = () => new Promise((resolve) => setImmediate(resolve));
 
 async function agentOn(yard: Yard, stateDir: string): Promise<Evacuations> {
-  const evacuations = new Evacuations(await EvacuationStore.open(stateDir), yard.agent());
+  const store = await EvacuationStore.open(stateDir);
+  stores.push(store);
+  const evacuations = new Evacuations(store, yard.agent());
   evacuations.resume();
   return evacuations;
 }
