@@ -102,9 +102,14 @@ export class LibvirtHost {
     await ended;
   }
 
-  async virsh(...args: readonly string[]): Promise<string> {
-    const [command, ...all] = [...this.prefix, 'virsh', '-q', '-c', 'qemu:///system', ...args];
-    return (await run(command!, all)).stdout;
+  virsh(...args: readonly string[]): Promise<string> {
+    return this.run('virsh', '-q', '-c', 'qemu:///system', ...args);
+  }
+
+  /** A command within it. @returns what it says */
+  async run(...words: readonly string[]): Promise<string> {
+    const [command, ...args] = [...this.prefix, ...words];
+    return (await run(command!, args)).stdout;
   }
 
   /** What a domain does; undefined when there is none, or it does not run. */

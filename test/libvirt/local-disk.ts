@@ -9,6 +9,8 @@ const MiB = 1 << 20;
 export class LocalDisk {
   static readonly dir = '/run/images';
   static readonly path = `${LocalDisk.dir}/vm1.img`;
+  /** Of a guest that has two. */
+  static readonly second = `${LocalDisk.dir}/vm1-data.img`;
   static readonly base = `${LocalDisk.dir}/base.img`;
   static readonly bytes = 64 * MiB;
   readonly format: 'raw' | 'qcow2';
@@ -18,14 +20,33 @@ export class LocalDisk {
   }
 
   get xml(): string {
+    return this.#disk(LocalDisk.path, 'vda');
+  }
+
+  /** It, and another one. */
+  get twoXml(): string {
+    return `${this.xml}${this.#disk(LocalDisk.second, 'vdb')}`;
+  }
+
+  #disk(image: string, target: string): string {
     return `<disk type='file'><driver name='qemu' type='${this.format}'/>
-      <source file='${LocalDisk.path}'/><target dev='vda' bus='virtio'/></disk>`;
+      <source file='${image}'/><target dev='${target}' bus='virtio'/></disk>`;
   }
 
   /** Where its image, or that below it, is for this process. */
   static at(host: LibvirtHost, image = LocalDisk.path): string {
     fs.mkdirSync(path.join(host.dir, LocalDisk.dir), { recursive: true });
     return path.join(host.dir, image);
+  }
+
+  /** Has images at the host in a file system of their own, of that size. */
+  static async confine(host: LibvirtHost, bytes: number): Promise<void> {
+    LocalDisk.at(host);
+    await host.run('mount', '-t', 'tmpfs', '-o', `size=${bytes}`, 'tmpfs', LocalDisk.dir);
+  }
+
+  static async free(host: LibvirtHost): Promise<void> {
+    await host.run('umount', LocalDisk.dir);
   }
 
   static filesAt(host: LibvirtHost): string[] {

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import path from 'node:path';
 import type { MigrationView } from '../../lib/migration/view.ts';
-import { Hosts, type HostsOptions, type Side, until } from '../e2e/hosts.ts';
+import { Hosts, type HostsOptions, type Network, type Side, until } from '../e2e/hosts.ts';
 import { buildGuest } from '../qemu/guest/build.ts';
 import { type QemuVersion, qemuProgram } from '../qemu/guest/installed.ts';
 import { SerialConsole } from '../qemu/guest/serial-console.ts';
@@ -17,6 +17,8 @@ export interface LibvirtMigrationOptions {
   /** Of both hosts. */
   readonly host?: LibvirtHostOptions;
   readonly agents?: Pick<HostsOptions, 'send' | 'recv' | 'faults'>;
+  /** Between the agents, in place of this machine's own. */
+  readonly network?: Network;
   /** What is to be on the hosts before the guest is started. */
   readonly before?: (hosts: Readonly<Record<Side, LibvirtHost>>) => void;
 }
@@ -54,6 +56,7 @@ export class LibvirtMigration {
   /** The guest is up, and both agents serve. */
   static async prepare(options: LibvirtMigrationOptions = {}): Promise<LibvirtMigration> {
     const { qemu = '10.0', agents = {} } = options;
+    const { network = { address: '127.0.0.1', source: [], destination: [] } } = options;
     const versions = options.libvirt ?? { source: '11.3', destination: '11.3' };
     const image = await buildGuest();
     const [source, destination] = await Promise.all([
@@ -71,9 +74,9 @@ export class LibvirtMigration {
     const hosts = await Hosts.start({
       ...agents,
       network: {
-        address: '127.0.0.1',
-        source: source.prefix,
-        destination: destination.prefix,
+        address: network.address,
+        source: [...network.source, ...source.prefix],
+        destination: [...network.destination, ...destination.prefix],
       },
       recv: [...allowed, ...(agents.recv ?? [])],
     });

@@ -1,7 +1,8 @@
 import fs from 'node:fs';
-import { afterEach, describe, expect, test, vi } from 'vitest';
+import { afterEach, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { parseLedger } from '../../lib/report/ledger.ts';
 import { type Side, until } from '../e2e/hosts.ts';
+import { twoNamespaces } from '../e2e/namespaces.ts';
 import { TEST_BOUND_MS } from '../qemu/guest/linux-guest.ts';
 import { type LibvirtHost, titled, whyNoLibvirt } from './libvirt-host.ts';
 import { LocalDisk } from './local-disk.ts';
@@ -176,6 +177,103 @@ describe.skipIf(whyNoLibvirt())(titled('a domain whose disks its hosts do not sh
     expect(ended, it.log).toMatchObject({ exit: 0, outcome: 'completed' });
     await it.mustRunAt('destination');
   });
+
+  test('of which there are two: a disk that is full, libvirts that die and a link that is lost cost no more than a move', async () => {
+    const lost = twoNamespaces();
+    onTestFinished(() => lost.close());
+    const disk = new LocalDisk('raw');
+    const it = await prepare(
+      'raw',
+      (source, destination) => {
+        LocalDisk.makeRaw(LocalDisk.at(source));
+        LocalDisk.makeRaw(LocalDisk.at(source, LocalDisk.second), LocalDisk.bytes, 24 * MiB);
+        LocalDisk.at(destination);
+      },
+      {
+        shape: { devices: disk.twoXml },
+        network: lost,
+        agents: { send: LIMITS, recv: [...LIMITS, ...ALLOWED] },
+      },
+    );
+    const { hosts, libvirt } = it;
+    await LocalDisk.confine(libvirt.destination, 12 * MiB);
+    const full = await it.migrate(...ALL);
+    expect(full, it.log).toMatchObject({ outcome: 'failed' });
+    expect(full.message).toMatch(/No space left on device/);
+    await it.mustHaveStayed();
+    expect(await libvirt.destination.run('ls', LocalDisk.dir)).toBe('');
+    await LocalDisk.free(libvirt.destination);
+
+    for (const side of ['source', 'destination'] as const) {
+      const id = await mirroring(it);
+      await libvirt[side].killLibvirtd();
+      await libvirt[side].startLibvirtd();
+      expect(await hosts.ended(id), it.log).toMatchObject({ outcome: 'failed' });
+      await it.mustHaveStayed();
+      await mustHaveNone(it);
+      await it.mustHaveEnded();
+    }
+
+    const given = await mirroring(it);
+    lost.cut();
+    expect(await hosts.ended(given), it.log).toMatchObject({ outcome: 'failed' });
+    lost.join();
+    await it.mustHaveStayed();
+    await mustHaveNone(it);
+    await it.mustHaveEnded();
+
+    const id = await mirroring(it);
+    lost.cut();
+    const waits = async () => (await hosts.view(id)).waitsFor;
+    await until(async () => (await waits()) !== undefined, 'it is noticed');
+    lost.join();
+    await until(async () => (await waits()) === undefined, 'it is back');
+    await hosts.run(['set', id, '--bandwidth', 'none']);
+    expect(await hosts.ended(id), it.log).toMatchObject({ outcome: 'completed' });
+    await it.mustHaveMoved();
+    await it.mustRunAt('destination');
+    await it.mustHaveEnded();
+    mustBeAt(it, 'destination', ['vm1-data.img', 'vm1.img']);
+    const data = (side: Side) => fs.readFileSync(LocalDisk.at(libvirt[side], LocalDisk.second));
+    expect(data('destination').equals(data('source'))).toBe(true);
+  });
+
+  test.for([
+    ['source.after.seal-guest', 'stayed'],
+    ['source.after.journal-committed', 'moved'],
+    ['destination.before.journal-running', 'moved'],
+  ] as const)(
+    'whose agent is killed at %s: it runs on its own image, once',
+    async ([place, outcome]) => {
+      const it = await prepare(
+        'raw',
+        (source, destination) => {
+          LocalDisk.makeRaw(LocalDisk.at(source), LocalDisk.bytes, MiB);
+          LocalDisk.at(destination);
+        },
+        { agents: { send: LIMITS, recv: [...LIMITS, ...ALLOWED] } },
+      );
+      const { hosts } = it;
+      const isSource = place.startsWith('source');
+      const role = isSource ? 'send' : 'recv';
+      const host = hosts.at(isSource ? 'source' : 'destination');
+      await host.agent(role).end();
+      await host.start(role, `kill@${place}`);
+      await hosts.begin(...ALL);
+      await until(() => !host.agent(role).alive, `it is killed\n${it.log}`, TEST_BOUND_MS);
+      await host.start(role);
+      if (outcome === 'stayed') {
+        await it.mustHaveStayed();
+        await mustHaveNone(it);
+        const ended = await it.migrate(...ALL);
+        expect(ended, it.log).toMatchObject({ exit: 0, outcome: 'completed' });
+      }
+      await it.mustHaveMoved();
+      await it.mustRunAt('destination');
+      await it.mustHaveEnded();
+      mustBeAt(it, 'destination', ['vm1.img']);
+    },
+  );
 
   test('may have no image where nothing is allowed', async () => {
     const it = await prepare(
