@@ -75,8 +75,7 @@ const LIMITS: readonly Scenario[] = [
   {
     name: 'limit',
     what: 'a limit that cannot be kept: the guest runs on where it was',
-    run: (bed) =>
-      stays(bed, '--max-suspend-time 150ms --abort-above 10s --timeout 20m', async () => {}),
+    run: (bed) => stays(bed, '--max-suspend-time 150ms --abort-above 10s --timeout 20m'),
   },
   {
     name: 'deny',
@@ -97,8 +96,7 @@ const LIMITS: readonly Scenario[] = [
   {
     name: 'timeout',
     what: 'the time is over while the guest runs',
-    run: (bed) =>
-      stays(bed, '--max-suspend-time 120s --timeout 6s --bandwidth 6MiB', async () => {}),
+    run: (bed) => stays(bed, '--max-suspend-time 120s --timeout 6s --bandwidth 6MiB'),
   },
   {
     name: 'cancel',
