@@ -15,9 +15,14 @@ export function copiedDisks(domain: Element): readonly CopiedDisk[] {
   return disksOf(domain).filter(isCopied).map(copied);
 }
 
-/** Files and devices that are disks of the domain, whether copied or not. */
+/** Files and devices that the domain's disks are made of, whether copied or not, with all that is below them. */
 export function imagesOf(domain: Element): readonly string[] {
-  return disksOf(domain).flatMap((disk) => sourceOf(disk) ?? []);
+  return disksOf(domain).flatMap(chainOf);
+}
+
+function chainOf(layer: Element): string[] {
+  const below = layer.children.filter(({ name }) => name === 'backingStore');
+  return [sourceOf(layer) ?? [], ...below.map(chainOf)].flat();
 }
 
 /**

@@ -18,7 +18,7 @@ import { LibvirtCopy } from './copy.ts';
 import { keepDefinition, renamed, requireSame, uuidIn } from './definition.ts';
 import { checkDescription, HYPERVISOR, type LibvirtModel } from './device-model.ts';
 import { processOf, uuidText } from './domain-process.ts';
-import { makeImages, missingImages, type NewImage } from './images.ts';
+import { imageKey, makeImages, missingImages, type NewImage } from './images.ts';
 import { incomingSocket } from './incoming.ts';
 import { migrateFlags } from './migration.ts';
 import { ramFilesOf } from './ram-files.ts';
@@ -116,12 +116,13 @@ async function requireUnused(
   { xml }: LibvirtModel,
   uuid: Buffer,
 ): Promise<void> {
-  const images = copiedDisks(parseXml(xml)).map(({ image }) => image);
+  const images = copiedDisks(parseXml(xml)).map(({ image }) => imageKey(image));
   const others = (await client.list()).filter((domain) => !domain.uuid.equals(uuid));
   for (const other of others) {
     const theirs = [client.xml(other), client.definition(other)].map(unlessNone);
     for (const text of await Promise.all(theirs)) {
-      const used = text && imagesOf(parseXml(text)).find((image) => images.includes(image));
+      const used =
+        text && imagesOf(parseXml(text)).find((image) => images.includes(imageKey(image)));
       if (!used) continue;
       const why = `${used} is a disk of guest ${other.name} here, and would be overwritten`;
       throw new GodwitError('definition-invalid', why);

@@ -80,6 +80,14 @@ function contentOf(disk: CopiedDisk, capacity: number, copies: StorageCopy): Emp
   }
 }
 
+/** Alike for all names of one image: links of a file, nodes of a device. */
+export function imageKey(image: string): string {
+  const found = fs.statSync(image, { throwIfNoEntry: false });
+  if (found === undefined) return image;
+  const { dev, ino, rdev } = found;
+  return found.isBlockDevice() ? `device ${rdev}` : `file ${dev} ${ino}`;
+}
+
 /** @throws GodwitError definition-invalid */
 export function makeImages(images: readonly NewImage[]): void {
   for (const { mark, content } of images) {

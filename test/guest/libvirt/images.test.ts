@@ -2,14 +2,16 @@ import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import type { CopiedDisk } from '../../../lib/guest/libvirt/copied-disks.ts';
+import { type CopiedDisk, imagesOf } from '../../../lib/guest/libvirt/copied-disks.ts';
 import {
   giveImages,
+  imageKey,
   makeImages,
   missingImages,
   removeImages,
 } from '../../../lib/guest/libvirt/images.ts';
 import { emptyQcow2, qcow2Capacity } from '../../../lib/guest/libvirt/qcow2.ts';
+import { parseXml } from '../../../lib/xml.ts';
 
 const GiB = 2 ** 30;
 const CAPACITIES = new Map([['vda', 3 * GiB]]);
@@ -108,3 +110,21 @@ test.each([1, 512 << 20, (512 << 20) + 1, 2 ** 40])(
     expect(counted.lastIndexOf(1)).toBe(length / cluster - 1);
   },
 );
+
+test('an image is the same by whatever name, and images of a guest are all that is below them, too', () => {
+  fs.writeFileSync(disk.image, '');
+  const [link, other] = [`${disk.image}.link`, `${disk.image}.other`];
+  fs.symlinkSync(disk.image, link);
+  fs.linkSync(disk.image, other);
+  expect([link, other].map(imageKey)).toEqual([disk.image, disk.image].map(imageKey));
+  fs.writeFileSync(`${disk.image}.next`, '');
+  expect(imageKey(`${disk.image}.next`)).not.toBe(imageKey(disk.image));
+  expect(imageKey(path.join(dir, 'none'))).not.toBe(imageKey(path.join(dir, 'neither')));
+
+  const chain = parseXml(`<domain><devices>
+    <disk type='file'><source file='/a'><privateData/></source><backingStore type='file'>
+      <format type='qcow2'/><source file='/b'/><backingStore type='block'><source dev='/dev/c'/>
+      <backingStore/></backingStore></backingStore><target dev='vda'/></disk>
+    <disk type='file' device='cdrom'><target dev='sda'/></disk></devices></domain>`);
+  expect(imagesOf(chain)).toEqual(['/a', '/b', '/dev/c']);
+});
