@@ -79,8 +79,7 @@ export class QemuMigration {
    *   cannot carry; journal-failed
    */
   static async prepare(qmp: QmpClient, keeper?: SettingsKeeper): Promise<QemuMigration> {
-    await requireIdle(qmp);
-    await requireUnmeasured(qmp);
+    await Promise.all([requireIdle(qmp), requireUnmeasured(qmp)]);
     const [found] = await Promise.all([settingsOf(qmp), requireDescription(qmp)]);
     requireCarriable(found);
     const before = keeper?.before ?? found;

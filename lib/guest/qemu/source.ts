@@ -55,14 +55,15 @@ export async function connectQemuSource(
   try {
     const stops = new Stops(qmp);
     const identifying = qmp.process();
-    identifying.catch(() => {}); // waited for below
+    const features = cpuFeatures(qmp);
+    for (const asked of [identifying, features]) asked.catch(() => {}); // waited for below
     const { status } = await qmp.execute<{ status: string }>('query-status');
     const found = movable(definition.name, runStateOf(status));
     if (found === 'paused') stops.stands();
     const process = inThisBoot(await identifying);
     const keeper = kept && keeperOf(kept, definition, process);
     migration = await QemuMigration.prepare(qmp, keeper);
-    const cpu = await cpuFeatures(qmp);
+    const cpu = await features;
     socket = new StreamSocket(definition.qmp);
     const end = new SharedArrayBuffer(4);
     const data: IngestData = { path: socket.listenPath, end };
