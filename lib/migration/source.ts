@@ -117,7 +117,7 @@ export class SourceMigration {
       await this.#move(course);
       this.#finish('completed', undefined);
     } catch (thrown) {
-      await this.#unwind(course, course.ending.reason(thrown));
+      await this.#unwind(course, course.ending.reason(this.#whyLost(asGodwitError(thrown))));
     } finally {
       await this.#letGo(course);
     }
@@ -209,7 +209,7 @@ export class SourceMigration {
   /** The phases, in the order in which they happen; each takes what those before it have brought. */
   async #move(course: Course): Promise<void> {
     const destination = this.#destination;
-    const policy = await prepare(course);
+    const policy = await prepare(course, (error) => this.#whyLost(error));
     const recalling = openRecall(course);
     recalling.catch(() => {}); // waited for once there is a destination
     const connected = await connect(course, destination);
@@ -239,6 +239,10 @@ export class SourceMigration {
     // The guest is given away and gone from here; only the last word is missing.
     const closed = await destination.lastWord();
     suspension.record('destination', closed && seenBy(closed));
+  }
+
+  #whyLost(error: GodwitError): GodwitError {
+    return this.#suspension?.whyLost(error) ?? error;
   }
 
   /** The one failure path. */

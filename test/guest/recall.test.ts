@@ -57,6 +57,7 @@ test('not when the handover has taken its turn, nor when the way is closed befor
   const first = await recalls.open(place);
   expect(await first.arm(0, turn)).toEqual({ done: false });
   expect(turn.take('handover')).toBe(true); // still
+  expect(turn.isRecalled).toBe(false);
   const second = await recalls.open(place);
   const armed = second.arm(3_600_000, new Turn());
   second.close();
@@ -72,6 +73,7 @@ test('the handover does not act once the recall has', async () => {
   const recall = await recalls.open(place);
   expect(await recall.arm(0, turn)).toMatchObject({ done: true });
   expect(turn.take('handover')).toBe(false);
+  expect(turn.isRecalled).toBe(true);
   expect(await statusOf(guest)).toBe('running');
   recall.close();
 });

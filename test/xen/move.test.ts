@@ -41,7 +41,23 @@ describe('xl migrate with the agents as its transport', () => {
     expect(await run.ended(), run.said + xen.log).toBe(1);
     expect(run.said).toContain('resuming at sender');
     await xen.over();
-    expect((await xen.view()).code).toMatch(/suspension-limit|policy-abort/);
+    const { code, message } = await xen.view();
+    expect(code, message).toMatch(/suspension-limit|policy-abort/);
+    await xen.mustRunAt('source', run.said);
+    await xen.mustHaveEnded();
+    await mustMove();
+  });
+
+  it('says that the limit was missed, also when xl is seen to end of that before', async () => {
+    await xen.hosts.send.end();
+    await xen.hosts.startSend('block@source.suspension.suspend');
+    xen.boot();
+    xen.hold('destination', 'before-ready');
+    const run = xen.begin('--max-suspend-time', '1200ms');
+    expect(await run.ended(), run.said + xen.log).toBe(1);
+    await xen.over();
+    const { code, message } = await xen.view();
+    expect(code, message).toBe('suspension-limit');
     await xen.mustRunAt('source', run.said);
     await xen.mustHaveEnded();
     await mustMove();

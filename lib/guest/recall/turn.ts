@@ -20,6 +20,11 @@ export class Turn {
     return this.#word.buffer;
   }
 
+  /** The recall has taken it. */
+  get isRecalled(): boolean {
+    return Atomics.load(this.#word, 0) === HOLDERS.recall;
+  }
+
   /** True when it is the holder's, now or already. */
   take(holder: Holder): boolean {
     const mine = HOLDERS[holder];

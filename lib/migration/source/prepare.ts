@@ -74,11 +74,17 @@ export function firstEntry(
   return { migration, state, epoch, guest, hypervisor, handle, peer, ...blank };
 }
 
-/** Durable before anything is asked of the guest or the peer; then the policy is made ready. */
-export async function prepare(course: Course): Promise<OpenPolicy> {
+/**
+ * Durable before anything is asked of the guest or the peer; then the policy is made ready.
+ * @param whyLost of a guest that dies, which is the reason unless that is known better
+ */
+export async function prepare(
+  course: Course,
+  whyLost: (error: GodwitError) => GodwitError,
+): Promise<OpenPolicy> {
   const { request, context, handover, guest, ending, releases } = course;
   await context.journal.append(handover.entry);
-  guest.onDeath((error) => ending.abort(asGodwitError(error)));
+  guest.onDeath((error) => ending.abort(whyLost(asGodwitError(error))));
   guest.onStopped((state) => ending.abort(stopped(state)));
   const policy = await openPolicy(request.policy, request.policyModule);
   releases.add(() => policy.close());

@@ -128,6 +128,11 @@ export class SourceSuspension {
     return isOurs && !this.#clock?.late ? undefined : this.#missed();
   }
 
+  /** Why the guest was lost: a recall ends its hypervisor's part, which may be heard of first. */
+  whyLost(error: GodwitError): GodwitError {
+    return this.#turn.isRecalled ? this.#missed() : error;
+  }
+
   /** The guest runs at its destination, as that says. */
   runsThere({ resumeMs }: Pick<Running, 'resumeMs'>): void {
     const wayMs = (this.#options.link.rttMs ?? 0) / 2;
