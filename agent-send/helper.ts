@@ -26,10 +26,7 @@ async function interpose(args: readonly string[]): Promise<void> {
   const { stdin: input, stdout: output } = process;
   output.on('error', () => helper.kill('SIGKILL')); // libxl is gone
   const between = new SaveHelper({ input, output, helper, link });
-  terminate = () => {
-    helper.kill('SIGTERM');
-    between.refuse();
-  };
+  terminate = () => between.end();
   helper.on('error', (error) => {
     process.stderr.write(`agent-send-helper: ${error.message}\n`);
     process.exit(1);

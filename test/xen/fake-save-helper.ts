@@ -4,12 +4,15 @@ import { at, type Kind, roundsOf } from './fake-xl.ts';
 
 /*
  * `libxl-save-helper --save-domain` without Xen: says what that of Xen 4.17 says, and hears what it hears
- * (tools/libs/light/libxl_save_helper.c). Told to end, it fails at its next write, as EBADF has it.
+ * (tools/libs/light/libxl_save_helper.c). Told to end, it fails at its next write, as EBADF has it; told
+ * while it waits for an answer, its read is interrupted, and it ends without cleaning up.
  */
 const stream = new net.Socket({ fd: Number(process.argv[3]), readable: false, writable: true });
 stream.on('error', () => process.kill(process.pid, 'SIGKILL')); // as of SIGPIPE
 let told = false;
+let waits = false;
 process.on('SIGTERM', () => {
+  if (waits) process.exit(254);
   told = true;
 });
 
@@ -39,7 +42,11 @@ function progress(what: string, done: number, total: number): Promise<void> {
 }
 
 async function reply(): Promise<number> {
-  for await (const bytes of process.stdin) return (bytes as Buffer).readInt32LE(0);
+  waits = true;
+  for await (const bytes of process.stdin) {
+    waits = false;
+    return (bytes as Buffer).readInt32LE(0);
+  }
   process.exit(254); // its libxl is gone
 }
 

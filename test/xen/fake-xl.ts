@@ -281,7 +281,8 @@ async function saveBy(
   });
   await new Promise((resolve) => helper.once('close', resolve));
   if (code === 0) return 'saved';
-  return stands ? 'stands' : 'runs';
+  // Of one that ends without a word xl knows nothing, and has a guest resumed that may be running.
+  return stands || code === undefined ? 'stands' : 'runs';
 }
 
 function undefinedState(): number {

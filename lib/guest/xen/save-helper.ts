@@ -28,6 +28,9 @@ export class SaveHelper {
   #rounds = 0;
   /** What waits to be passed on. */
   #suspend: Buffer | undefined;
+  /** libxl is about to answer the helper, which waits for that. */
+  #isAsked = false;
+  #isEnding = false;
 
   constructor(parts: SaveHelperParts) {
     const { input, helper, link } = parts;
@@ -35,13 +38,27 @@ export class SaveHelper {
     const messages = new HelperMessages((message, bytes) => this.#heard(message, bytes));
     helper.stdout!.on('data', (bytes: Buffer) => messages.feed(bytes));
     helper.stdin!.on('error', () => {}); // it has ended, which is seen
-    input.on('data', (bytes) => helper.stdin!.write(bytes));
+    input.on('data', (bytes) => {
+      helper.stdin!.write(bytes);
+      this.#isAsked = false;
+      if (this.#isEnding) helper.kill('SIGTERM');
+    });
     link?.onSuspend(() => this.#goOn());
-    link?.onLost(() => this.refuse());
+    link?.onLost(() => this.#refuse());
   }
 
-  /** Whatever is asked for is not to be done; nothing is asked for: nothing happens. */
-  refuse(): void {
+  /**
+   * The save is to end. Told so by a signal, libxc cleans up and has the guest run on; but not while it
+   * waits for an answer, since then its helper ends at once: that gets its answer first.
+   */
+  end(): void {
+    this.#isEnding = true;
+    if (this.#suspend !== undefined) this.#refuse();
+    else if (!this.#isAsked) this.#parts.helper.kill('SIGTERM');
+  }
+
+  /** Whatever is asked for is not to be done, which ends the save as well; nothing is asked for: nothing happens. */
+  #refuse(): void {
     if (this.#suspend === undefined) return;
     this.#suspend = undefined;
     this.#parts.helper.stdin!.write(REFUSED);
@@ -49,11 +66,13 @@ export class SaveHelper {
 
   #heard(message: HelperMessage, bytes: Buffer): void {
     const { link, output } = this.#parts;
-    if (message.type === 'suspend' && link?.isOpen) {
+    if (message.type === 'suspend' && (this.#isEnding || link?.isOpen)) {
       this.#suspend = Buffer.from(bytes);
-      link.asks(this.#rounds);
+      if (this.#isEnding) this.#refuse();
+      else link!.asks(this.#rounds);
       return;
     }
+    if (message.type === 'suspend' || message.type === 'question') this.#isAsked = true;
     const round = message.type === 'progress' ? ROUND.exec(message.what)?.[1] : undefined;
     if (message.type === 'progress' && round !== undefined && Number(round) >= this.#rounds) {
       this.#rounds = Number(round) + 1;
@@ -67,5 +86,6 @@ export class SaveHelper {
     if (this.#suspend === undefined) return;
     this.#parts.output.write(this.#suspend);
     this.#suspend = undefined;
+    this.#isAsked = true;
   }
 }

@@ -12,6 +12,8 @@ import { GodwitError } from '../../errors.ts';
  */
 const PROGRESS = 2;
 const SUSPEND = 3;
+/** postcopy, checkpoint, wait_checkpoint, switch_qemu_logdirty. */
+const QUESTIONS = [4, 5, 6, 7];
 const COMPLETE = 10;
 const LENGTH_BYTES = 2;
 const NUMBER_BYTES = 2;
@@ -30,6 +32,8 @@ export type HelperMessage =
     }
   /** The rounds are over: libxl is to suspend the guest, and answers when that is done. */
   | { readonly type: 'suspend' }
+  /** Something else that is answered. */
+  | { readonly type: 'question' }
   | { readonly type: 'complete'; readonly code: number }
   | { readonly type: 'other' };
 
@@ -60,7 +64,8 @@ export class HelperMessages {
 
 function messageOf(body: Buffer): HelperMessage {
   const fields = new Fields(body.subarray(NUMBER_BYTES));
-  switch (body.readUInt16LE(0)) {
+  const number = body.readUInt16LE(0);
+  switch (number) {
     case PROGRESS: {
       fields.text(); // whose progress it is
       const what = fields.text();
@@ -74,7 +79,7 @@ function messageOf(body: Buffer): HelperMessage {
       return fields.end({ type: 'complete', code });
     }
     default:
-      return { type: 'other' };
+      return { type: QUESTIONS.includes(number) ? 'question' : 'other' };
   }
 }
 

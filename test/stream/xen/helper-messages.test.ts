@@ -20,7 +20,7 @@ const VECTORS: readonly [hex: string, message: HelperMessage][] = [
     { type: 'progress', what: 'Frames iteration 0', done: 1024, total: 24576 },
   ],
   // switch_qemu_logdirty of domain 5, on
-  ['0a00 0700 05000000 01000000', { type: 'other' }],
+  ['0a00 0700 05000000 01000000', { type: 'question' }],
   ['0200 0300', { type: 'suspend' }],
   // complete: -1, EBADF
   ['0a00 0a00 ffffffff 09000000', { type: 'complete', code: -1 }],

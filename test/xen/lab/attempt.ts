@@ -9,7 +9,7 @@ export interface Scenario {
 }
 
 /** Slow enough that something can happen in the first round. */
-export const SLOW = `${WIDE} --bandwidth 6MiB`;
+export const SLOW = `${WIDE} --bandwidth 6MiB/s`;
 
 export async function moved(bed: Bed): Promise<string> {
   await bed.boot();
@@ -17,10 +17,15 @@ export async function moved(bed: Bed): Promise<string> {
   return gap(bed);
 }
 
-/** A move that comes to nothing, by itself or once `strike` has struck in its first round. The next scenario is the next attempt. */
+/**
+ * A move that comes to nothing, by itself or once `strike` has struck in its first round. The next scenario is the
+ * next attempt.
+ * @param why in what xl and its transport say
+ */
 export async function stays(
   bed: Bed,
   options: string,
+  why: RegExp,
   strike?: () => Promise<void>,
 ): Promise<string> {
   await bed.boot();
@@ -32,6 +37,7 @@ export async function stays(
   }
   const code = await move.ended();
   assert.notEqual(code, 0, `it has moved\n${move.said}`);
+  assert.match(move.said, why);
   await bed.mustRunAt(source);
   return `stays: ${said(move.said)}, ${gap(bed)}`;
 }

@@ -265,9 +265,9 @@ export class Move {
 
   /** Resolves when it has said that. */
   async says(words: RegExp): Promise<void> {
-    await until(() => words.test(this.said), `xl says ${words}\n${this.said}`, {
-      lookMs: 50,
-    });
+    const isOver = () => words.test(this.said) || this.tookMs > 0;
+    await until(isOver, `xl says ${words}`, { lookMs: 50 });
+    assert.match(this.said, words);
   }
 
   /** Its exit code. */

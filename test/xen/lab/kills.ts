@@ -18,7 +18,7 @@ const WHILE_IT_RUNS: readonly Scenario[] = EARLY.map(([name, victim, side]) => (
   name,
   what: `${victim} is killed while the guest runs`,
   run: (bed) =>
-    stays(bed, SLOW, async () => {
+    stays(bed, SLOW, /round 1/, async () => {
       const host = bed[side];
       await bed.strike(host, victim);
       if (victim === 'agent-send') await bed.startAgent(host, 'send');

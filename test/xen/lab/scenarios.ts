@@ -75,7 +75,12 @@ const LIMITS: readonly Scenario[] = [
   {
     name: 'limit',
     what: 'a limit that cannot be kept: the guest runs on where it was',
-    run: (bed) => stays(bed, '--max-suspend-time 150ms --abort-above 10s --timeout 20m'),
+    run: (bed) =>
+      stays(
+        bed,
+        '--max-suspend-time 150ms --abort-above 10s --timeout 20m',
+        /\((suspension-limit|policy-abort)\)/,
+      ),
   },
   {
     name: 'deny',
@@ -96,13 +101,18 @@ const LIMITS: readonly Scenario[] = [
   {
     name: 'timeout',
     what: 'the time is over while the guest runs',
-    run: (bed) => stays(bed, '--max-suspend-time 120s --timeout 6s --bandwidth 6MiB'),
+    run: (bed) =>
+      stays(
+        bed,
+        '--max-suspend-time 120s --timeout 6s --bandwidth 6MiB/s',
+        /--timeout.*\(policy-abort\)/,
+      ),
   },
   {
     name: 'cancel',
     what: 'cancelled while the guest runs',
     run: (bed) =>
-      stays(bed, SLOW, async () => {
+      stays(bed, SLOW, /\(cancelled\)/, async () => {
         await bed.source.must(`agent-send cancel ${await bed.newest()}`);
       }),
   },
