@@ -45,7 +45,11 @@ export const xl: Command = {
     const { host, port } = addressOf(target);
     const terms = termsOf(input);
     if (terms.limits.hold !== undefined) requireHelper();
-    const exit = (code: number) => process.exit(code);
+    const account = new Account();
+    const exit = (code: number) => {
+      if (code !== 0) account.close();
+      process.exit(code);
+    };
     const transport = new XlTransport({ input: process.stdin, output: process.stdout, exit });
     try {
       const { name: guest } = await transport.begin();
@@ -57,7 +61,8 @@ export const xl: Command = {
       const client = manage.client(input);
       const request = { guest, host, port, ...terms, by: localUser() };
       const { id } = await client.request<MigrationView>('POST', '/migrations', request);
-      const ended = await tell(client, id);
+      account.opens(id);
+      const ended = await follow(client, id, account);
       // Whatever is to be said to xl is said by the daemon, also by its next run.
       await sleep(LAST_WORD_MS);
       if (transport.said === 'banner') transport.leave(EXIT_OF[ended?.outcome ?? 'failed']);
@@ -71,16 +76,41 @@ export const xl: Command = {
   },
 };
 
+/** Why a move comes to nothing, said once, and where to look when xl ends this process before that is known. */
+class Account {
+  #id: string | undefined;
+  #isSettled = false;
+
+  opens(id: string): void {
+    this.#id = id;
+  }
+
+  settle({ code, message }: MigrationView): void {
+    if (code === undefined || this.#isSettled) return;
+    this.#isSettled = true;
+    process.stderr.write(`agent-send: ${message} (${code})\n`);
+  }
+
+  close(): void {
+    if (this.#id === undefined || this.#isSettled) return;
+    process.stderr.write(
+      `agent-send: xl runs the guest on; why, \`agent-send show ${this.#id}\` tells\n`,
+    );
+  }
+}
+
 /** Shows how it goes on stderr, which is the user's; undefined when the daemon went away. */
-async function tell(client: ControlClient, id: string): Promise<MigrationView | undefined> {
+async function follow(
+  client: ControlClient,
+  id: string,
+  account: Account,
+): Promise<MigrationView | undefined> {
   const filter = new LineFilter();
   try {
     for await (const view of client.events(id)) {
       if (filter.wants(view)) process.stderr.write(`${progressLine(view)}\n`);
-      if (!isOver(view)) continue;
-      const { code, message } = view;
-      if (code !== undefined) process.stderr.write(`agent-send: ${message} (${code})\n`);
-      return view;
+      account.settle(view);
+      if (isOver(view)) return view;
     }
   } catch (error) {
     process.stderr.write(`agent-send: ${(error as Error).message}\n`);

@@ -43,6 +43,9 @@ describe('xl migrate with the agents as its transport', () => {
     await xen.over();
     const { code, message } = await xen.view();
     expect(code, message).toMatch(/suspension-limit|policy-abort/);
+    expect(run.said).toMatch(
+      /agent-send: .* \((suspension-limit|policy-abort)\)|`agent-send show .*` tells/,
+    );
     await xen.mustRunAt('source', run.said);
     await xen.mustHaveEnded();
     await mustMove();

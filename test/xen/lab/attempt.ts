@@ -9,7 +9,7 @@ export interface Scenario {
 }
 
 /** Slow enough that something can happen in the first round. */
-export const SLOW = `${WIDE} --bandwidth 6MiB/s`;
+export const SLOW = `${WIDE} --bandwidth 1MiB/s`;
 
 export async function moved(bed: Bed): Promise<string> {
   await bed.boot();

@@ -79,7 +79,7 @@ const LIMITS: readonly Scenario[] = [
       stays(
         bed,
         '--max-suspend-time 150ms --abort-above 10s --timeout 20m',
-        /\((suspension-limit|policy-abort)\)/,
+        /\((suspension-limit|policy-abort)\)|agent-send show/,
       ),
   },
   {
@@ -105,7 +105,7 @@ const LIMITS: readonly Scenario[] = [
       stays(
         bed,
         '--max-suspend-time 120s --timeout 6s --bandwidth 6MiB/s',
-        /--timeout.*\(policy-abort\)/,
+        /--timeout.* \(policy-abort\)|aborted by policy/,
       ),
   },
   {
