@@ -44,8 +44,22 @@ const ON = ['events', 'return-path', 'switchover-ack'];
 /** `query-migrate`; without `ram` until the passes have begun. */
 interface MigrationInfo {
   readonly status?: string;
-  readonly ram?: { readonly remaining: number };
+  readonly ram?: {
+    readonly remaining: number;
+    readonly normal: number;
+    readonly duplicate: number;
+    readonly 'dirty-sync-count': number;
+  };
   readonly 'error-desc'?: string;
+}
+
+/** Pages of a migration, at one moment. */
+export interface MigrationProgress {
+  /** The pass that it makes, as MIGRATION_PASS has it. */
+  readonly pass: number;
+  readonly pending: number;
+  /** In all of its passes. */
+  readonly sent: number;
 }
 
 /** Where what a QEMU was set to before is kept until it is set so again. */
@@ -111,6 +125,17 @@ export class QemuMigration {
   async pendingPages(): Promise<number | undefined> {
     const { ram } = await query(this.#qmp);
     return ram && Math.ceil(ram.remaining / PAGE_SIZE);
+  }
+
+  /** How far it is; undefined before its first pass. */
+  async progress(): Promise<MigrationProgress | undefined> {
+    const { ram } = await query(this.#qmp);
+    if (ram === undefined) return undefined;
+    return {
+      pass: ram['dirty-sync-count'],
+      pending: Math.ceil(ram.remaining / PAGE_SIZE),
+      sent: ram.normal + ram.duplicate,
+    };
   }
 
   /** Why it ended, in QEMU's words. */
