@@ -50,7 +50,8 @@ describe.skipIf(whyNoQemu())(titled('the move of a QEMU guest'), () => {
       'downtime-limit': 123,
       'max-bandwidth': 45_000_000,
     });
-    await setCapability(source.qmp, 'xbzrle', true);
+    for (const capability of ['xbzrle', 'auto-converge'])
+      await setCapability(source.qmp, capability, true);
     const before = await settings();
 
     const profile = await rehearse('--for', '10s');
@@ -71,6 +72,8 @@ describe.skipIf(whyNoQemu())(titled('the move of a QEMU guest'), () => {
 
     const ended = begin();
     await until(isActive, 'QEMU migrates');
+    const throttled = { capability: 'auto-converge', state: true };
+    expect((await settings()).capabilities).not.toContainEqual(throttled);
     const refused = await hosts.run(['migrate', 'vm1', hosts.target]);
     expect(refused.stderr).toContain('guest vm1 is being profiled (guest-busy)');
     await hosts.source.client('send').request('DELETE', '/guests/vm1/profile');

@@ -38,6 +38,8 @@ const OFF = [
   ...['xbzrle', 'compress', 'multifd', 'zero-copy-send', 'postcopy-ram', 'postcopy-preempt'],
   ...['postcopy-blocktime', 'release-ram', 'x-ignore-shared', 'pause-before-switchover'],
 ];
+/** By these QEMU slows a guest down whose migration does not get on. */
+const THROTTLES = ['auto-converge', 'dirty-limit'];
 /** `events` makes QEMU tell of its passes; `return-path` makes it wait for our word at the end. */
 const ON = ['events', 'return-path', 'switchover-ack'];
 
@@ -104,6 +106,11 @@ export class QemuMigration {
     // A pass shorter than this ends the passes; what holds it off is `canHold` or the guest's writes.
     await qmp.execute('migrate-set-parameters', { 'downtime-limit': 1, 'max-bandwidth': 0 });
     return migration;
+  }
+
+  /** It does not slow the guest down, whatever QEMU is set to; before it is begun. */
+  async sparesGuest(): Promise<void> {
+    await this.#set(THROTTLES, []);
   }
 
   /** Begins it. */
@@ -200,7 +207,7 @@ export async function undoSettings(qmp: QmpClient, before: Settings): Promise<vo
 }
 
 async function restoreSettings(qmp: QmpClient, before: Settings): Promise<void> {
-  const touched = [...OFF, ...ON];
+  const touched = [...OFF, ...ON, ...THROTTLES];
   const capabilities = before.capabilities.filter(({ capability }) => touched.includes(capability));
   await qmp.execute('migrate-set-capabilities', { capabilities });
   const { 'downtime-limit': downtime, 'max-bandwidth': bandwidth } = before.parameters;

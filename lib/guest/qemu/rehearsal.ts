@@ -47,6 +47,7 @@ export async function rehearseQemu(
   const outgoing = await openOutgoing(definition, crew, kept, async (departing) => {
     requireRunning(name, departing.found);
     requireHoldable(name, departing, profiling);
+    await departing.migration.sparesGuest(); // it is not to get on
     meter = new PassMeter(departing.qmp);
   });
   const over = overOf(name, outgoing, profiling.signal);
