@@ -1,4 +1,4 @@
-import { PROFILE_RANGE } from '../../lib/api/request.ts';
+import { BANDWIDTH_RANGE, PROFILE_RANGE, type ProfileRequest } from '../../lib/api/request.ts';
 import { type Command, type Input, print } from '../../lib/cli/cli.ts';
 import type { ControlClient } from '../../lib/cli/client.ts';
 import { GodwitError } from '../../lib/errors.ts';
@@ -6,7 +6,8 @@ import { EXIT } from '../../lib/exit.ts';
 import type { ProfileProgress } from '../../lib/guest/profile.ts';
 import type { GuestProfile } from '../../lib/precopy/profile.ts';
 import { profileProgressText, profileText } from '../../lib/report/profile-text.ts';
-import { formatDuration, parseDuration } from '../../lib/units.ts';
+import { formatDuration, parseBandwidth, parseDuration } from '../../lib/units.ts';
+import { limitOptions } from './limit-options.ts';
 import { manage } from './migrate.ts';
 
 const DEFAULT = '10s';
@@ -24,21 +25,22 @@ export const profile: Command = {
       range: `${formatDuration(PROFILE_RANGE.min)} to ${formatDuration(PROFILE_RANGE.max)}`,
       otherwise: DEFAULT,
     },
+    rehearse: {
+      help: 'by a move that goes nowhere, as fast as the guest would be\nthen; QEMU 8.1 and later',
+    },
+    bandwidth: { ...limitOptions.bandwidth!, help: 'cap on a rehearsal, as for migrate' },
     last: { help: 'show the newest one that is kept, and take none' },
     socket: manage.socket,
   },
   async run(input) {
     const client = manage.client(input);
-    const duration = input.option('for');
-    if (input.flag('last') && duration !== undefined)
-      throw new GodwitError('bad-option', '--last takes no profile, so --for says nothing');
-    const ms = parseDuration(duration ?? DEFAULT, '--for', PROFILE_RANGE);
+    const asked = requestOf(input);
     const [guest = ''] = input.arguments;
     const url = `/guests/${encodeURIComponent(guest)}/profile`;
     try {
       const found = input.flag('last')
         ? await client.request<GuestProfile>('GET', url)
-        : await take(input, client, guest, ms, url);
+        : await take(input, client, guest, asked, url);
       print(input, found, (it) => profileText(it, process.stdout.isTTY));
       return EXIT.completed;
     } catch (thrown) {
@@ -49,12 +51,29 @@ export const profile: Command = {
   },
 };
 
+/** @throws GodwitError bad-option */
+function requestOf(input: Input): ProfileRequest {
+  const [duration, bandwidth] = [input.option('for'), input.option('bandwidth')];
+  const rehearse = input.flag('rehearse');
+  if (input.flag('last') && (duration !== undefined || rehearse))
+    throw new GodwitError(
+      'bad-option',
+      '--last takes no profile, so --for and --rehearse say nothing',
+    );
+  if (bandwidth !== undefined && !rehearse)
+    throw new GodwitError('bad-option', '--bandwidth is the cap on a rehearsal: --rehearse');
+  const ms = parseDuration(duration ?? DEFAULT, '--for', PROFILE_RANGE);
+  if (!rehearse) return { ms };
+  const cap = bandwidth && parseBandwidth(bandwidth, '--bandwidth', BANDWIDTH_RANGE);
+  return { ms, rehearsal: cap ? { bandwidth: cap } : {} };
+}
+
 /** The first Ctrl-C ends it and waits until nothing watches the guest; the second one does not wait. */
 async function take(
   input: Input,
   client: ControlClient,
   guest: string,
-  ms: number,
+  asked: ProfileRequest,
   url: string,
 ): Promise<GuestProfile> {
   let interrupts = 0;
@@ -67,7 +86,7 @@ async function take(
   process.on('SIGINT', onInterrupt);
   const progress = input.json ? { show: () => {}, end: () => {} } : progressShown();
   try {
-    return await client.profile(guest, ms, progress.show);
+    return await client.profile(guest, asked, progress.show);
   } finally {
     progress.end();
     process.off('SIGINT', onInterrupt);

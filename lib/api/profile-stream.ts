@@ -1,6 +1,7 @@
 import type { ServerResponse } from 'node:http';
 import { asGodwitError, GodwitError } from '../errors.ts';
 import type { SenderBackend } from './backend.ts';
+import type { ProfileRequest } from './request.ts';
 
 /**
  * Takes a profile and tells how it goes, as server-sent events: `progress`, and `profile` or `error`
@@ -10,7 +11,7 @@ import type { SenderBackend } from './backend.ts';
 export async function streamProfile(
   backend: SenderBackend,
   guest: string,
-  ms: number,
+  asked: ProfileRequest,
   response: ServerResponse,
 ): Promise<void> {
   const gone = new AbortController();
@@ -30,7 +31,7 @@ export async function streamProfile(
     const onProgress = (progress: unknown) => {
       if (!response.writableNeedDrain) tell('progress', progress);
     };
-    tell('profile', await backend.profile(guest, { ms, signal: gone.signal, onProgress }));
+    tell('profile', await backend.profile(guest, { ...asked, signal: gone.signal, onProgress }));
   } catch (thrown) {
     if (!response.headersSent) throw thrown;
     const { code, message } = asGodwitError(thrown);

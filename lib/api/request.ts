@@ -1,6 +1,7 @@
 import path from 'node:path';
 import { GodwitError } from '../errors.ts';
 import { type EvacuationRequest, type MoveTerms, ORDERS } from '../evacuation/view.ts';
+import type { Rehearsal } from '../guest/profile.ts';
 import { GUEST_NAME_RULE, isGuestName } from '../guest-name.ts';
 import type { LimitsPatch, MigrationRequest } from '../migration/view.ts';
 import type { Choice } from '../ownership/decision.ts';
@@ -175,11 +176,22 @@ export function parseLimitsPatch(body: unknown): LimitsPatch {
   return { ...(limitsOf(limits) as LimitsPatch), ...Object.fromEntries(caps) };
 }
 
+/** What a profile is asked for with. */
+export interface ProfileRequest {
+  readonly ms: number;
+  readonly rehearsal?: Rehearsal;
+}
+
 /** Checks the body of `POST /guests/NAME/profile`. @throws GodwitError bad-option */
-export function parseProfileRequest(body: unknown): { ms: number } {
+export function parseProfileRequest(body: unknown): ProfileRequest {
   const fields = record(body, 'the request');
-  onlyFields(fields, ['ms']);
-  return { ms: number(fields, 'ms', PROFILE_RANGE) ?? missing('ms') };
+  onlyFields(fields, ['ms', 'rehearsal']);
+  const ms = number(fields, 'ms', PROFILE_RANGE) ?? missing('ms');
+  if (fields.rehearsal === undefined) return { ms };
+  const rehearsal = record(fields.rehearsal, 'rehearsal');
+  onlyFields(rehearsal, ['bandwidth']);
+  const bandwidth = number(rehearsal, 'bandwidth', BANDWIDTH_RANGE);
+  return { ms, rehearsal: bandwidth === undefined ? {} : { bandwidth } };
 }
 
 /** A name that a guest may have. @throws GodwitError unknown-guest */

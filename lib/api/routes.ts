@@ -133,8 +133,8 @@ const SENDER_ROUTES: readonly Route<SenderBackend>[] = [
     }),
   ),
   route('POST', '/guests/NAME/profile', async ({ backend, id, request, response }) => {
-    const { ms } = parseProfileRequest(await readJson(request));
-    await streamProfile(backend, guestName(id), ms, response);
+    const asked = parseProfileRequest(await readJson(request));
+    await streamProfile(backend, guestName(id), asked, response);
   }),
   route('GET', '/guests/NAME/profile', ({ backend, id, response }) =>
     sendJson(response, 200, backend.newestProfile(guestName(id))),

@@ -352,15 +352,29 @@ export const SCHEMAS: Fields = {
       }),
     ),
   }),
-  ProfileRequest: body({
-    ms: { ...number(), minimum: PROFILE_RANGE.min, maximum: PROFILE_RANGE.max },
-  }),
+  ProfileRequest: body(
+    {
+      ms: { ...number(), minimum: PROFILE_RANGE.min, maximum: PROFILE_RANGE.max },
+    },
+    {
+      rehearsal: {
+        ...body({}, { bandwidth: BANDWIDTH }),
+        description: 'By a move that goes nowhere: QEMU 8.1 and later.',
+      },
+    },
+  ),
   Profile: object(
     {
       ...{ guest: text(), time, ms: number(), totalPages: count() },
       workingSet: list(object({ windowMs: number(), pages: number(), high: number() })),
     },
-    { zeroShare: number(), compressedShare: number(), dirtyRate: number(), method: text() },
+    {
+      zeroShare: number(),
+      compressedShare: number(),
+      dirtyRate: number(),
+      method: text(),
+      pace: object({ low: number(), high: number() }),
+    },
   ),
   Nothing: object({}),
 };

@@ -1,4 +1,5 @@
 import http from 'node:http';
+import type { ProfileRequest } from '../api/request.ts';
 import { type ErrorCode, GodwitError } from '../errors.ts';
 import type { ProfileProgress } from '../guest/profile.ts';
 import type { MigrationView } from '../migration/view.ts';
@@ -47,12 +48,11 @@ export class ControlClient {
    */
   async profile(
     guest: string,
-    ms: number,
+    asked: ProfileRequest,
     onProgress: (progress: ProfileProgress) => void,
   ): Promise<GuestProfile> {
-    const response = await this.#send('POST', `/guests/${encodeURIComponent(guest)}/profile`, {
-      ms,
-    });
+    const url = `/guests/${encodeURIComponent(guest)}/profile`;
+    const response = await this.#send('POST', url, asked);
     for await (const { event, data } of this.#events(response)) {
       if (event === 'profile') return data as GuestProfile;
       if (event === 'error') throw this.#told(data);

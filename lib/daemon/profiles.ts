@@ -1,9 +1,10 @@
 import { GodwitError } from '../errors.ts';
 import type { Guests } from '../guest/guests.ts';
 import type { GuestTrouble } from '../guest/hypervisor.ts';
-import type { Profiling } from '../guest/profile.ts';
+import type { Observation, Profiling } from '../guest/profile.ts';
 import { log } from '../log.ts';
 import type { GuestRecords } from '../ownership/guest-record.ts';
+import { spreadOf } from '../precopy/pace.ts';
 import type { GuestProfile } from '../precopy/profile.ts';
 import { keepProfile } from '../report/profile-file.ts';
 
@@ -49,7 +50,7 @@ export class Profiles {
       giveBack();
     });
     this.#running.set(name, { hypervisor, ended, over: taken.catch(() => {}) });
-    const profile = { guest: name, time, ...(await taken) };
+    const profile = profileOf(name, time, await taken);
     // It is worth showing even where there is no room for it.
     await keepProfile(this.#stateDir, profile).catch((error) => log('warn', error.message, name));
     return profile;
@@ -69,4 +70,14 @@ export class Profiles {
     for (const { ended } of all) ended.abort(reason);
     await Promise.all(all.map(({ over }) => over));
   }
+}
+
+function profileOf(
+  guest: string,
+  time: string,
+  { passes, ...observed }: Observation,
+): GuestProfile {
+  const profile = { guest, time, ...observed };
+  const pace = passes && spreadOf(profile, passes);
+  return pace === undefined ? profile : { ...profile, pace };
 }

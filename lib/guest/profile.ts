@@ -4,7 +4,7 @@ import { GodwitError } from '../errors.ts';
 import { log } from '../log.ts';
 import { GuestLayout, type RegionFile } from '../memory/guest-layout.ts';
 import { PageSet } from '../memory/page-set.ts';
-import { type WindowPages, WorkingSet } from '../memory/working-set.ts';
+import { type SeenWindow, type WindowPages, WorkingSet } from '../memory/working-set.ts';
 import type { ContentShares } from '../pages/content-sample.ts';
 import type { ContentData, ContentRequests } from '../pages/content-task.ts';
 import type { ReadableGuest } from './guest.ts';
@@ -14,14 +14,23 @@ import { RUN_STATE_WORDS, type RunState } from './run-state.ts';
 const SYNC_MS = 100;
 
 /**
- * How a guest is watched: by its dirty log, which sees every page that is written, or by comparing a
- * sample of its pages at both ends of a window, which sees those whose bytes have changed.
+ * How a guest is watched: by its dirty log, which sees every page that is written; by comparing a
+ * sample of its pages at both ends of a window, which sees those whose bytes have changed; or by the
+ * passes of a move that is begun and never ends, which see what it writes while it is moved.
  */
-export type ProfileMethod = 'dirty-log' | 'page-sampling';
+export type ProfileMethod = 'dirty-log' | 'page-sampling' | 'rehearsal';
+
+/** A move that is begun for a profile, and goes nowhere. */
+export interface Rehearsal {
+  /** Bytes per second at which the hypervisor may send; undefined: as fast as it can. */
+  readonly bandwidth?: number | undefined;
+}
 
 /** What is asked for. */
 export interface Profiling {
   readonly ms: number;
+  /** Undefined: nothing is moved, not even for show. */
+  readonly rehearsal?: Rehearsal | undefined;
   /** Ends it; what it is aborted with is thrown. */
   readonly signal: AbortSignal;
   readonly onProgress: (progress: ProfileProgress) => void;
@@ -45,6 +54,8 @@ export interface Observation {
   readonly dirtyRate: number;
   readonly zeroShare: number | undefined;
   readonly compressedShare: number | undefined;
+  /** Of a rehearsal: each of its passes. */
+  readonly passes?: readonly SeenWindow[];
 }
 
 /**
@@ -148,6 +159,13 @@ export function requireRunning(guest: string, state: RunState): void {
   if (state === 'running') return;
   const text = `guest ${guest} ${RUN_STATE_WORDS[state]}; only a guest that runs has a profile`;
   throw new GodwitError('guest-not-running', text);
+}
+
+/** @throws GodwitError hypervisor-failed, when one is wanted of a guest that can have none */
+export function requireNoRehearsal(guest: string, { rehearsal }: Profiling, why: string): void {
+  if (rehearsal === undefined) return;
+  const text = `a move of guest ${guest} cannot be rehearsed: ${why}`;
+  throw new GodwitError('hypervisor-failed', text);
 }
 
 /** What was seen is no profile of a guest that runs. */

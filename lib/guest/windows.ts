@@ -79,13 +79,19 @@ export function windowPlan(ms: number, shortest: number): readonly number[] {
   }
   const plan = [...spent.keys()];
   for (;;) {
-    const fitting = [...spent].filter(([length]) => length <= left);
-    if (fitting.length === 0) return plan;
-    const [length, time] = fitting.reduce((least, one) => (one[1] < least[1] ? one : least));
-    spent.set(length, time + length);
+    const length = leastSpent(spent, left);
+    if (length === undefined) return plan;
+    spent.set(length, spent.get(length)! + length);
     plan.push(length);
     left -= length;
   }
+}
+
+/** The length of window for which the least time was spent, of those that fit into `left`; undefined: none does. */
+export function leastSpent(spent: ReadonlyMap<number, number>, left: number): number | undefined {
+  const fitting = [...spent].filter(([length]) => length <= left);
+  if (fitting.length === 0) return undefined;
+  return fitting.reduce((least, one) => (one[1] < least[1] ? one : least))[0];
 }
 
 function unlessAborted<T>(signal: AbortSignal, work: Promise<T>): Promise<T> {

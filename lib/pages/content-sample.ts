@@ -5,9 +5,9 @@ import type { PageRun } from '../memory/page-set.ts';
 import { LEVELS } from './compression.ts';
 
 /** Pages that are read and compressed together: more of them make it hardly any smaller. */
-const PIECE_PAGES = 64;
+export const PIECE_PAGES = 64;
 /** 32 MiB of a larger guest, about a tenth of a second of one core. */
-const PIECES = 128;
+export const PIECES = 128;
 /** The lightest of those that lanes choose from; on a link that outruns it they take none. */
 const LEVEL = LEVELS[1];
 const ZERO_PAGE = Buffer.alloc(PAGE_SIZE);
@@ -52,7 +52,7 @@ export class ContentSample {
       else bytes += this.#piece.copy(this.#piece, bytes, at, at + PAGE_SIZE);
     }
     this.#pages += pages;
-    if (bytes > 0) this.#packedBytes += Math.min(bytes, packed(this.#piece.subarray(0, bytes)));
+    if (bytes > 0) this.#packedBytes += packed(this.#piece.subarray(0, bytes));
   }
 
   get shares(): ContentShares {
@@ -68,9 +68,10 @@ export class ContentSample {
   }
 }
 
-function packed(bytes: Uint8Array): number {
+/** Bytes that these are compressed to; no more than they are. */
+export function packed(bytes: Uint8Array): number {
   const params = { [zlib.constants.ZSTD_c_compressionLevel]: LEVEL };
-  return zlib.zstdCompressSync(bytes, { params }).length;
+  return Math.min(bytes.length, zlib.zstdCompressSync(bytes, { params }).length);
 }
 
 function piecesOf({ firstPfn, pages }: PageRun): PageRun[] {

@@ -1,5 +1,6 @@
+import type { SeenWindow } from '../memory/working-set.ts';
 import { BAND, MIN_EXPERIENCES, nearest, quantile, type Subject } from './calibration.ts';
-import type { Likely } from './forecast.ts';
+import type { Likely, Span } from './forecast.ts';
 import type { PastMove } from './past-moves.ts';
 import { type GuestProfile, pagesWithin, type WindowPages } from './profile.ts';
 
@@ -41,6 +42,32 @@ export function paceOf(
     return at(low * FASTER) > at(low / FASTER) * MORE ? [low] : [];
   });
   return paces.length === 0 ? undefined : quantile(paces, 0.5);
+}
+
+/** Between which paces nine of ten passes of a rehearsal were, for its windows; undefined when few tell. */
+export function spreadOf(
+  profile: Pick<GuestProfile, 'workingSet' | 'totalPages'>,
+  passes: readonly SeenWindow[],
+): Span | undefined {
+  const paces = passes.flatMap(
+    ({ ms, pages }) => paceOf(profile, [{ windowMs: ms, pages, high: pages }]) ?? [],
+  );
+  if (paces.length < MIN_EXPERIENCES) return undefined;
+  return { low: quantile(paces, BAND.low), high: quantile(paces, BAND.high) };
+}
+
+/**
+ * That of a guest whose move was rehearsed: as in the rehearsal, with the spread of its passes. A stray
+ * pass of a guest that is all but idle tells no more than a guess. Undefined of any other profile.
+ */
+export function rehearsedPace({ method, pace }: GuestProfile): Likely | undefined {
+  if (method !== 'rehearsal') return undefined;
+  if (pace === undefined) return PACE_UNDER_WAY;
+  return {
+    low: Math.max(PACE_UNDER_WAY.low, Math.min(1, pace.low)),
+    expected: 1,
+    high: Math.min(GUESSED_PACE.high, Math.max(1, pace.high)),
+  };
 }
 
 /** The pace of the likest moves; as wide as without any for as long as there are few, and undefined of fewer. */

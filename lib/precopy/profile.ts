@@ -4,7 +4,7 @@ import type { WindowPages } from '../memory/working-set.ts';
 export type { WindowPages } from '../memory/working-set.ts';
 
 /**
- * What a guest does to its memory while nothing moves it, as its dirty log shows: what a forecast
+ * What a guest does to its memory while nothing moves it, or a rehearsal seems to: what a forecast
  * before the move rests on. Plain values, kept as JSON.
  */
 export interface GuestProfile {
@@ -26,6 +26,8 @@ export interface GuestProfile {
   /** Pages per second, as syncs one shortest window apart count them. */
   readonly dirtyRate?: number;
   readonly method?: ProfileMethod;
+  /** Of a rehearsal: the paces of its passes for that of the windows, nine of ten of them; see `rehearsedPace`. */
+  readonly pace?: { readonly low: number; readonly high: number };
 }
 
 /** How much the pages of one window are those of the next, and how even the windows are. */

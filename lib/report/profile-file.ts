@@ -43,12 +43,13 @@ function profileFile(stateDir: string, guest: string): string {
 
 function requireProfile(value: unknown): GuestProfile {
   const profile = value as GuestProfile;
-  const { guest, time, ms, totalPages, workingSet, zeroShare, compressedShare } = profile;
+  const { guest, time, ms, totalPages, workingSet, zeroShare, compressedShare, pace } = profile;
   const isShare = (share: unknown) => share === undefined || share === null || isCount(share, 1);
   const isGood =
     [guest, time].every((text) => typeof text === 'string') &&
     [ms, totalPages].every((number) => isCount(number)) &&
     [zeroShare, compressedShare].every(isShare) &&
+    (pace === undefined || [pace.low, pace.high].every((factor) => isCount(factor))) &&
     workingSet.every(({ windowMs, pages, high }) =>
       [windowMs, pages, high].every((n) => isCount(n)),
     );

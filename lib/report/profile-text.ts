@@ -12,6 +12,7 @@ const NUMBER = 10;
 const METHOD_WORDS: Readonly<Record<ProfileMethod, string>> = {
   'dirty-log': 'by its dirty log',
   'page-sampling': "by QEMU's samples of its pages",
+  rehearsal: 'by a rehearsal of its move',
 };
 
 /** Windows whose high is at most so much of their median are called so. */

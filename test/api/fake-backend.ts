@@ -288,8 +288,9 @@ export class FakeBackend implements SenderBackend {
     ];
   }
 
-  async profile(guest: string, { ms, signal, onProgress }: Profiling): Promise<GuestProfile> {
-    this.calls.push(['profile', guest, ms]);
+  async profile(guest: string, profiling: Profiling): Promise<GuestProfile> {
+    const { ms, rehearsal, signal, onProgress } = profiling;
+    this.calls.push(['profile', guest, ms, ...(rehearsal === undefined ? [] : [rehearsal])]);
     this.newestProfile(guest);
     onProgress({ elapsedMs: 100, ms, windowMs: 100, pages: 480 });
     this.profiled = signal;

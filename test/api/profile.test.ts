@@ -21,7 +21,7 @@ async function serve() {
 test('a profile is told as it goes, and at its end', async () => {
   const { agent, client } = await serve();
   const seen: unknown[] = [];
-  const taking = client.profile('vm1', 2000, (progress) => seen.push(progress));
+  const taking = client.profile('vm1', { ms: 2000 }, (progress) => seen.push(progress));
   await until(() => seen.length > 0, 'progress is told');
   expect(agent.profiled?.aborted).toBe(false);
   agent.profileEnds.resolve();
@@ -33,7 +33,7 @@ test('a profile is told as it goes, and at its end', async () => {
 
 test('what is wrong before it begins is an answer; what is wrong later is its last event', async () => {
   const { agent, client } = await serve();
-  const wait = (guest: string, ms: number) => client.profile(guest, ms, () => {});
+  const wait = (guest: string, ms: number) => client.profile(guest, { ms }, () => {});
   await expect(wait('vm9', 2000)).rejects.toMatchObject({ code: 'unknown-profile' });
   await expect(wait('vm1', 999)).rejects.toMatchObject({ code: 'bad-option' });
   await expect(wait('../vm1', 2000)).rejects.toMatchObject({ code: 'unknown-guest' });

@@ -5,6 +5,7 @@ import {
   parseDecision,
   parseLimitsPatch,
   parseMigrationRequest,
+  parseProfileRequest,
 } from '../../lib/api/request.ts';
 import { GodwitError } from '../../lib/errors.ts';
 
@@ -146,6 +147,25 @@ const nearRequest = fc.oneof(
     ),
   ),
 );
+
+test('a profile is asked for as it is, or as a rehearsal with its cap', () => {
+  for (const asked of [
+    { ms: 2000 },
+    { ms: 2000, rehearsal: {} },
+    { ms: 2000, rehearsal: { bandwidth: 50e6 } },
+  ])
+    expect(parseProfileRequest(asked)).toEqual(asked);
+  for (const body of [
+    {},
+    { ms: 999 },
+    { ms: 2000, rehearsal: true },
+    { ms: 2000, rehearsal: { bandwidth: 1 } },
+    { ms: 2000, rehearsal: { lanes: 2 } },
+  ])
+    expect(() => parseProfileRequest(body)).toThrow(
+      expect.objectContaining({ code: 'bad-option' }),
+    );
+});
 
 test('any JSON is either a request within its bounds or refused as bad-option', () => {
   let accepted = 0;

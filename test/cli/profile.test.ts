@@ -48,6 +48,19 @@ test('--json gives the profile alone, taken or kept', async () => {
   expect(agent.calls).toEqual([['profile', 'vm1', 90_000]]);
 });
 
+test('--rehearse asks for a rehearsal, and --bandwidth caps it', async () => {
+  const agent = await serve();
+  agent.profileEnds.resolve();
+  const rehearse = ['vm1', '--rehearse', '--json'];
+  expect((await profile(agent, ...rehearse).ended).code).toBe(EXIT.completed);
+  const capped = [...rehearse, '--bandwidth', '50MB/s'];
+  expect((await profile(agent, ...capped).ended).code).toBe(EXIT.completed);
+  expect(agent.calls).toEqual([
+    ['profile', 'vm1', 10_000, {}],
+    ['profile', 'vm1', 10_000, { bandwidth: 50e6 }],
+  ]);
+});
+
 test('Ctrl-C ends it, and nothing is shown', async () => {
   const agent = await serve();
   const running = profile(agent, 'vm1', '--for', '10m');
@@ -71,6 +84,8 @@ test('what cannot be is refused before anything begins', async () => {
     ['--for', '999ms'],
     ['--for', '11m'],
     ['--for', '2s', '--last'],
+    ['--rehearse', '--last'],
+    ['--bandwidth', '50MB/s'],
   ])
     expect((await profile(agent, 'vm1', ...args).ended).code).toBe(EXIT.usage);
   expect(agent.calls).toEqual([]);

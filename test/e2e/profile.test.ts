@@ -129,6 +129,11 @@ test('what cannot be watched is refused with the reason, and can be tried again'
   const unknown = await hosts.run(['profile', 'vm9']);
   expect([unknown.code, unknown.stderr]).toEqual([1, expect.stringContaining('(unknown-guest)')]);
   await hosts.boot();
+  const rehearsed = await hosts.run(['profile', 'vm1', '--rehearse']);
+  expect([rehearsed.code, rehearsed.stdout]).toEqual([1, '']);
+  expect(rehearsed.stderr).toMatch(
+    /a move of guest vm1 cannot be rehearsed: no hypervisor moves it/,
+  );
   const guest = await ControlClient.connect(hosts.source.socketOf('vm1'), 'vm1');
   await guest.execute('stop');
   const paused = await hosts.run(['profile', 'vm1']);

@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest';
+import type { ProfileMethod } from '../../lib/guest/profile.ts';
 import { MoveWatch } from '../../lib/migration/source/move-watch.ts';
 import type { PastMove } from '../../lib/precopy/past-moves.ts';
 import type { LedgerRecord } from '../../lib/report/records.ts';
@@ -53,6 +54,18 @@ test('a guest is seen by its rounds, in windows that do not repeat', () => {
     if (i > 0) expect(windowMs / workingSet[i - 1]!.windowMs).toBeGreaterThan(1.4);
   }
   expect(workingSet.length).toBeLessThan(syncs.length);
+});
+
+test('the pace of a guest is learned by its profile, and not by its rehearsal', () => {
+  const records = xenMissed();
+  const profile = seen(records)!.seen!;
+  const paceBy = (method: ProfileMethod) => {
+    const watch = new MoveWatch(subject);
+    watch.foretold([], { ...profile, method });
+    return records.map((record) => watch.see(record)).at(-1)!.pace;
+  };
+  expect(paceBy('dirty-log')).toBeGreaterThan(0);
+  expect(paceBy('rehearsal')).toBeUndefined();
 });
 
 test('a move whose limits were changed, that was held or ordered, teaches no time', () => {

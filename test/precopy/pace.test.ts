@@ -1,8 +1,8 @@
 import { expect, test } from 'vitest';
 import type { Subject } from '../../lib/precopy/calibration.ts';
-import { paceBy, paceOf } from '../../lib/precopy/pace.ts';
+import { PACE_UNDER_WAY, paceBy, paceOf, rehearsedPace, spreadOf } from '../../lib/precopy/pace.ts';
 import type { PastMove } from '../../lib/precopy/past-moves.ts';
-import { pagesWithin, type WindowPages } from '../../lib/precopy/profile.ts';
+import { type GuestProfile, pagesWithin, type WindowPages } from '../../lib/precopy/profile.ts';
 
 const TOTAL = 100_000;
 const SEEN = [100, 200, 400, 800, 1600];
@@ -37,6 +37,31 @@ test('one that dirties nothing, or always the same pages, shows no pace', () => 
   expect(paceOf({ totalPages: TOTAL, workingSet: [idle] }, [idle])).toBeUndefined();
   // A guest of which the profile saw nothing is faster than can be said.
   expect(paceOf({ totalPages: TOTAL, workingSet: [] }, written(9000, 5000, [100]))).toBeUndefined();
+});
+
+test('after a rehearsal a guest is as fast as in it, and off by what its passes were', () => {
+  const workingSet = written(5000, 20_000, SEEN);
+  const profile = { totalPages: TOTAL, workingSet };
+  const passes = [0.8, 1, 1, 1, 1.6].flatMap((pace) =>
+    written(5000 * pace, 20_000, [130, 330]).map(({ windowMs: ms, pages }) => ({ ms, pages })),
+  );
+  const pace = spreadOf(profile, passes)!;
+  expect(pace.low).toBeGreaterThan(0.7);
+  expect(pace.low).toBeLessThan(1);
+  expect(pace.high).toBeGreaterThan(1.3);
+  expect(pace.high).toBeLessThan(1.7);
+  expect(spreadOf(profile, passes.slice(0, 2))).toBeUndefined();
+
+  const rehearsed: GuestProfile = {
+    ...{ guest: 'vm1', time: '2026-01-02T03:04:05.000Z', ms: 10_000, totalPages: TOTAL },
+    ...{ workingSet, zeroShare: 0, compressedShare: 1, method: 'rehearsal' },
+  };
+  expect(rehearsedPace({ ...rehearsed, pace })).toEqual({ ...pace, expected: 1 });
+  expect(rehearsedPace({ ...rehearsed, pace: { low: 1.1, high: 1.2 } })!.low).toBe(1);
+  const stray = { ...rehearsed, pace: { low: 0.1, high: 9 } };
+  expect(rehearsedPace(stray)).toEqual({ low: 0.5, expected: 1, high: 3 });
+  expect(rehearsedPace(rehearsed)).toEqual(PACE_UNDER_WAY);
+  expect(rehearsedPace({ ...rehearsed, method: 'page-sampling' })).toBeUndefined();
 });
 
 test('the pace of the likest moves is learned from the third on, with the range that they had', () => {

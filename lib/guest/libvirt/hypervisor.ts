@@ -16,6 +16,7 @@ import type {
   GuestTrouble,
   Hypervisor,
 } from '../hypervisor.ts';
+import { requireNoRehearsal } from '../profile.ts';
 import { requireRoom } from '../qemu/staging.ts';
 import { type Allowed, requireAllowed } from './allowed.ts';
 import { confinement } from './confined.ts';
@@ -110,7 +111,11 @@ export class LibvirtHypervisor implements Hypervisor {
         }),
       openSource: (terms = {}) =>
         connectLibvirtSource({ socket, name, streamDir, terms }, this.#crew),
-      profile: (profiling) => profileDomain({ socket, name }, profiling),
+      profile: async (profiling) => {
+        const why = 'libvirt has the monitor by which the passes of QEMU are followed';
+        requireNoRehearsal(name, profiling, why);
+        return profileDomain({ socket, name }, profiling);
+      },
     };
   }
 

@@ -1,5 +1,6 @@
 import type { Region } from '../../memory/guest-layout.ts';
 import type { SpoolShare } from '../../memory/state-spool.ts';
+import type { ContentShares } from '../../pages/content-sample.ts';
 import type { RamBlock } from '../../stream/qemu/format.ts';
 
 export const INGEST = new URL('./ingest-task.ts', import.meta.url);
@@ -38,6 +39,10 @@ export type IngestRequests = {
     argument: { regions: readonly Region[]; rings: readonly SharedArrayBuffer[] };
     answer: undefined;
   };
+  /** Reads on, and keeps no page: they are counted, and some of them are looked at. */
+  drop: { argument: undefined; answer: undefined };
+  /** What they have held so far. */
+  dropped: { argument: undefined; answer: ContentShares };
   /** Gives the open chunk to its ring: what was read so far belongs to the round. */
   publish: { argument: number; answer: Pushed };
   /** Reads no more for the time being, or again. */

@@ -3,6 +3,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Begin } from '../../crew/task.ts';
 import { asGodwitError, GodwitError } from '../../errors.ts';
 import { SpoolEnd, type SpoolShare } from '../../memory/state-spool.ts';
+import type { ContentShares } from '../../pages/content-sample.ts';
 import { hashableMemory } from '../../pages/hash.ts';
 import { DeviceTail } from '../../stream/qemu/device-tail.ts';
 import { COMMAND, type RamBlock } from '../../stream/qemu/format.ts';
@@ -12,6 +13,7 @@ import { readInPlace } from '../../wire/read-in-place.ts';
 import { encodeStateHead } from '../qemu/device-model.ts';
 import { StateBeforeStop } from '../qemu/global-state.ts';
 import { Chunker } from './chunker.ts';
+import { DroppedPages } from './dropped-pages.ts';
 import type { IngestData, IngestRequests, Prologue, Pushed } from './ingest-protocol.ts';
 import { StreamEnd } from './stream-end.ts';
 
@@ -40,6 +42,8 @@ class Ingest implements StreamSink {
   readonly #streamEnd: StreamEnd;
   #blocks: readonly RamBlock[] | undefined;
   #chunker: Chunker | undefined;
+  /** In its place, when no page is wanted. */
+  #dropped: DroppedPages | undefined;
   /** Read before the pages were wanted. */
   #early: Buffer | undefined;
   #server: net.Server | undefined;
@@ -82,10 +86,16 @@ class Ingest implements StreamSink {
 
   read({ regions, rings }: IngestRequests['read']['argument']): void {
     this.#chunker = new Chunker(this.#blocks!, regions, rings);
-    const early = this.#early!;
-    this.#early = undefined;
-    this.#guarded(() => this.#receive(early));
-    this.#flow();
+    this.#readOn();
+  }
+
+  drop(): void {
+    this.#dropped = new DroppedPages(this.#blocks!);
+    this.#readOn();
+  }
+
+  dropped(): ContentShares {
+    return this.#dropped!.shares;
   }
 
   /** A pass whose end is told on QEMU's monitor may still be in its socket: that is read first. */
@@ -143,11 +153,13 @@ class Ingest implements StreamSink {
   }
 
   page(block: number, offset: number, bytes: Buffer, at: number): void {
-    this.#chunker!.put(block, offset, bytes, at);
+    if (this.#dropped) this.#dropped.put(bytes, at);
+    else this.#chunker!.put(block, offset, bytes, at);
   }
 
   zero(block: number, offset: number): void {
-    this.#chunker!.zero(block, offset);
+    if (this.#dropped) this.#dropped.zero();
+    else this.#chunker!.zero(block, offset);
   }
 
   command(command: number, payload: Buffer): void {
@@ -155,12 +167,14 @@ class Ingest implements StreamSink {
   }
 
   ramEnded(): void {
+    if (this.#dropped) return; // of a guest that somebody has stopped, and it is to stay
     this.#hasRamEnded = true;
     this.#save(encodeStateHead(this.#parser.beforeEnd));
     this.#ramEnded.resolve();
   }
 
   tail(bytes: Buffer): void {
+    if (this.#dropped) return;
     this.#tail.add(bytes);
     this.#before.add(bytes);
     this.#save(bytes);
@@ -188,8 +202,16 @@ class Ingest implements StreamSink {
     });
   }
 
+  #readOn(): void {
+    const early = this.#early!;
+    this.#early = undefined;
+    this.#guarded(() => this.#receive(early));
+    this.#flow();
+  }
+
   #receive(bytes: Buffer): void {
-    if (this.#chunker) {
+    if (this.#dropped) this.#parser.feed(bytes);
+    else if (this.#chunker) {
       this.#parser.feed(bytes);
       if (this.#chunker.isFull) this.#awaitRoom(this.#chunker);
     } else if (this.#early) this.#early = Buffer.concat([this.#early, bytes]);
@@ -262,6 +284,11 @@ export const begin: Begin<IngestData, IngestRequests> = ({ path, end }, fail) =>
         ingest.read(what);
         return undefined;
       },
+      drop: () => {
+        ingest.drop();
+        return undefined;
+      },
+      dropped: () => ingest.dropped(),
       publish: (round) => ingest.publish(round),
       reading: (on) => {
         ingest.reading(on);

@@ -31,6 +31,7 @@ import { memoryBytesOf } from './memory-size.ts';
 import { undoSettings } from './migration.ts';
 import { profileQemu } from './profile.ts';
 import { QmpClient } from './qmp.ts';
+import { rehearseQemu } from './rehearsal.ts';
 import { runStateOf } from './run-state.ts';
 import { connectQemuSource } from './source.ts';
 
@@ -79,7 +80,10 @@ export class QemuHypervisor implements Hypervisor {
       look: () => look(definition),
       machine: () => asking(definition, machineBehind),
       openSource: () => connectQemuSource(definition, this.#crew, this.#kept),
-      profile: (profiling) => profileQemu(definition, profiling),
+      profile: (profiling) =>
+        profiling.rehearsal === undefined
+          ? profileQemu(definition, profiling)
+          : rehearseQemu({ definition, crew: this.#crew, kept: this.#kept }, profiling),
     };
   }
 

@@ -38,14 +38,30 @@ const OFF = [
   ...['xbzrle', 'compress', 'multifd', 'zero-copy-send', 'postcopy-ram', 'postcopy-preempt'],
   ...['postcopy-blocktime', 'release-ram', 'x-ignore-shared', 'pause-before-switchover'],
 ];
+/** By these QEMU slows a guest down whose migration does not get on. */
+const THROTTLES = ['auto-converge', 'dirty-limit'];
 /** `events` makes QEMU tell of its passes; `return-path` makes it wait for our word at the end. */
 const ON = ['events', 'return-path', 'switchover-ack'];
 
 /** `query-migrate`; without `ram` until the passes have begun. */
 interface MigrationInfo {
   readonly status?: string;
-  readonly ram?: { readonly remaining: number };
+  readonly ram?: {
+    readonly remaining: number;
+    readonly normal: number;
+    readonly duplicate: number;
+    readonly 'dirty-sync-count': number;
+  };
   readonly 'error-desc'?: string;
+}
+
+/** Pages of a migration, at one moment. */
+export interface MigrationProgress {
+  /** The pass that it makes, as MIGRATION_PASS has it. */
+  readonly pass: number;
+  readonly pending: number;
+  /** In all of its passes. */
+  readonly sent: number;
 }
 
 /** Where what a QEMU was set to before is kept until it is set so again. */
@@ -91,6 +107,11 @@ export class QemuMigration {
     return migration;
   }
 
+  /** It does not slow the guest down, whatever QEMU is set to; before it is begun. */
+  async sparesGuest(): Promise<void> {
+    await this.#set(THROTTLES, []);
+  }
+
   /** Begins it. */
   async start(path: string): Promise<void> {
     await this.#qmp.execute('migrate', { uri: `unix:${path}` });
@@ -110,6 +131,17 @@ export class QemuMigration {
   async pendingPages(): Promise<number | undefined> {
     const { ram } = await query(this.#qmp);
     return ram && Math.ceil(ram.remaining / PAGE_SIZE);
+  }
+
+  /** How far it is; undefined before its first pass. */
+  async progress(): Promise<MigrationProgress | undefined> {
+    const { ram } = await query(this.#qmp);
+    if (ram === undefined) return undefined;
+    return {
+      pass: ram['dirty-sync-count'],
+      pending: Math.ceil(ram.remaining / PAGE_SIZE),
+      sent: ram.normal + ram.duplicate,
+    };
   }
 
   /** Why it ended, in QEMU's words. */
@@ -174,7 +206,7 @@ export async function undoSettings(qmp: QmpClient, before: Settings): Promise<vo
 }
 
 async function restoreSettings(qmp: QmpClient, before: Settings): Promise<void> {
-  const touched = [...OFF, ...ON];
+  const touched = [...OFF, ...ON, ...THROTTLES];
   const capabilities = before.capabilities.filter(({ capability }) => touched.includes(capability));
   await qmp.execute('migrate-set-capabilities', { capabilities });
   const { 'downtime-limit': downtime, 'max-bandwidth': bandwidth } = before.parameters;

@@ -1,5 +1,4 @@
 import { statSync } from 'node:fs';
-import { isDeepStrictEqual } from 'node:util';
 import type { Crew, Task } from '../../crew/crew.ts';
 import { asGodwitError, GodwitError } from '../../errors.ts';
 import { GuestLayout, type RegionFile } from '../../memory/guest-layout.ts';
@@ -8,32 +7,20 @@ import type { StateSpool } from '../../memory/state-spool.ts';
 import { within } from '../../poll.ts';
 import { mapsShared } from '../file-users.ts';
 import type { GuestDescription, Published, PushingGuest } from '../guest.ts';
-import { type BootProcess, inThisBoot } from '../handle.ts';
-import type { ProcessIdentity } from '../process-identity.ts';
-import {
-  INGEST,
-  type IngestData,
-  type IngestRequests,
-  type Prologue,
-} from '../push/ingest-protocol.ts';
+import type { IngestRequests } from '../push/ingest-protocol.ts';
 import { Passes } from '../push/passes.ts';
 import type { RecallPlace } from '../recall/recall-protocol.ts';
-import { movable, type RunState } from '../run-state.ts';
+import type { RunState } from '../run-state.ts';
 import { CarefulPass } from './careful-pass.ts';
 import { QemuCopy } from './copy.ts';
-import { cpuFeatures } from './cpu-features.ts';
 import { notTakenUp, STOP_LIMIT_MS, stoppedBefore, TAKE_UP_LIMIT_MS } from './cutover.ts';
 import type { GuestDefinition } from './definition.ts';
 import { deviceModelOf, HYPERVISOR, regionsOf } from './device-model.ts';
 import type { KeptSettings } from './kept-settings.ts';
-import { QemuMigration, type SettingsKeeper, STILL } from './migration.ts';
-import { QmpClient } from './qmp.ts';
+import { type QemuMigration, STILL } from './migration.ts';
+import { type Outgoing, openOutgoing } from './outgoing.ts';
 import { runStateOf } from './run-state.ts';
-import { Stops } from './stops.ts';
-import { StreamSocket } from './stream-socket.ts';
-
-/** QEMU connects and sends its first bytes at once. */
-const PROLOGUE_LIMIT_MS = 10_000;
+import type { Stops } from './stops.ts';
 
 /**
  * The QEMU guest of a definition, for migrating it away: QEMU migrates into a socket of ours and
@@ -46,87 +33,11 @@ export async function connectQemuSource(
   crew: Crew,
   kept?: KeptSettings,
 ): Promise<PushingGuest> {
-  const qmp = await QmpClient.connect(definition.qmp);
-  let ingest: Task<IngestRequests> | undefined;
-  let migration: QemuMigration | undefined;
-  let socket: StreamSocket | undefined;
-  const failure = Promise.withResolvers<never>();
-  failure.promise.catch(() => {});
-  try {
-    const stops = new Stops(qmp);
-    const identifying = qmp.process();
-    const features = cpuFeatures(qmp);
-    for (const asked of [identifying, features]) asked.catch(() => {}); // waited for below
-    const { status } = await qmp.execute<{ status: string }>('query-status');
-    const found = movable(definition.name, runStateOf(status));
-    if (found === 'paused') stops.stands();
-    const process = inThisBoot(await identifying);
-    const keeper = kept && keeperOf(kept, definition, process);
-    migration = await QemuMigration.prepare(qmp, keeper);
-    const cpu = await features;
-    socket = new StreamSocket(definition.qmp);
-    const end = new SharedArrayBuffer(4);
-    const data: IngestData = { path: socket.listenPath, end };
-    ingest = crew.begin<IngestRequests>(INGEST, data, failure.reject);
-    const prologue = await begin(definition, process, migration, ingest, socket);
-    const heard = { ingest, end, failure, prologue };
-    const parts = { definition, qmp, process, found, cpu, stops, migration, ...heard };
-    return new QemuSource(parts);
-  } catch (error) {
-    await ingest?.stop();
-    await migration?.cancel().catch(() => {});
-    await migration?.restore().catch(() => {});
-    qmp.close();
-    throw error;
-  } finally {
-    socket?.remove(); // QEMU has connected, or is not to any more
-  }
+  return new QemuSource({ ...(await openOutgoing(definition, crew, kept)), definition });
 }
 
-/** What another QEMU of that name was set to is nothing to this one. */
-function keeperOf(
-  kept: KeptSettings,
-  { name, qmp: socket }: GuestDefinition,
-  process: BootProcess,
-): SettingsKeeper {
-  const known = kept.of(name);
-  return {
-    before: isDeepStrictEqual(known?.process, process) ? known?.settings : undefined,
-    keep: (settings) => kept.keep(name, { process, socket, settings }),
-    forget: () => kept.forget(name),
-  };
-}
-
-/** Up to QEMU's list of RAM blocks. */
-async function begin(
-  definition: GuestDefinition,
-  process: ProcessIdentity,
-  migration: QemuMigration,
-  ingest: Task<IngestRequests>,
-  socket: StreamSocket,
-): Promise<Prologue> {
-  await ingest.request('listen', undefined);
-  socket.giveTo(process); // QEMU may run as another user
-  await migration.start(socket.path);
-  const late = () =>
-    new GodwitError('not-seen', `QEMU of guest ${definition.name} does not migrate`);
-  return within(PROLOGUE_LIMIT_MS, ingest.request('prologue', undefined), late);
-}
-
-interface QemuSourceParts {
+interface QemuSourceParts extends Outgoing {
   readonly definition: GuestDefinition;
-  readonly qmp: QmpClient;
-  readonly process: BootProcess;
-  readonly found: 'running' | 'paused';
-  readonly cpu: string;
-  readonly stops: Stops;
-  readonly migration: QemuMigration;
-  readonly ingest: Task<IngestRequests>;
-  /** Of the stream's `StreamEnd`. */
-  readonly end: SharedArrayBuffer;
-  /** Rejects when the stream ends or holds what it should not. */
-  readonly failure: PromiseWithResolvers<never>;
-  readonly prologue: Prologue;
 }
 
 class QemuSource extends QemuCopy implements PushingGuest {

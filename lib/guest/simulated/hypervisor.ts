@@ -13,7 +13,12 @@ import type {
   Hypervisor,
   KeptFiles,
 } from '../hypervisor.ts';
-import { type Observation, type Profiling, profileReadable } from '../profile.ts';
+import {
+  type Observation,
+  type Profiling,
+  profileReadable,
+  requireNoRehearsal,
+} from '../profile.ts';
 import { attachSimulated, type GuestAnswer, runStateOf } from './copy.ts';
 import { requireNameFree, startSimulatedDestination } from './destination.ts';
 import { HYPERVISOR, shapeOf } from './device-model.ts';
@@ -108,6 +113,8 @@ export class SimulatedHypervisor implements Hypervisor {
   async hook(): Promise<void> {}
 
   async #profile(name: string, profiling: Profiling): Promise<Observation> {
+    const why = 'no hypervisor moves it, and its profile is of the dirty log that a move has';
+    requireNoRehearsal(name, profiling, why);
     const guest = await connectSimulatedSource(this.#places.guestDir, name);
     try {
       return await profileReadable(guest, profiling);

@@ -5,7 +5,7 @@ import { type Finding, lookAt, notKnown } from '../../finding.ts';
 import { isGuestName } from '../../guest-name.ts';
 import type { DestinationGuest, GuestCopy, GuestDescription } from '../guest.ts';
 import type { Guest, GuestLook, GuestOutline, GuestTrouble, Hypervisor } from '../hypervisor.ts';
-import type { Observation } from '../profile.ts';
+import { type Observation, requireNoRehearsal } from '../profile.ts';
 import { requireRoom } from '../qemu/staging.ts';
 import type { XenAllowed } from './allowed.ts';
 import { attachXen } from './attach.ts';
@@ -73,7 +73,8 @@ export class XenHypervisor implements Hypervisor {
         const how = `xl migrate -s 'agent-send xl' ${name} HOST`;
         throw new GodwitError('moved-by-xl', `xl moves the guests of Xen: ${how}`);
       },
-      profile: async (): Promise<Observation> => {
+      profile: async (profiling): Promise<Observation> => {
+        requireNoRehearsal(name, profiling, 'xl suspends a guest of Xen when it sees fit');
         const text = `the profile of guest ${name} cannot be taken: xl does not tell what it writes`;
         throw new GodwitError('hypervisor-failed', text);
       },

@@ -4,7 +4,7 @@ import { PAGE_SIZE } from '../../memory/guest-layout.ts';
 import type { Subject } from '../../precopy/calibration.ts';
 import { suspensionCosts } from '../../precopy/costs.ts';
 import { type Forecast, forecastMove, SETUP_MS, type Way } from '../../precopy/forecast.ts';
-import { GUESSED_PACE, PACE_UNDER_WAY, paceBy } from '../../precopy/pace.ts';
+import { GUESSED_PACE, PACE_UNDER_WAY, paceBy, rehearsedPace } from '../../precopy/pace.ts';
 import {
   laneRatesOf,
   learned,
@@ -91,7 +91,9 @@ export function forecastOf(
   // Disks are copied before the first page.
   const rate = Math.min(way.rate, bandwidth ?? Number.POSITIVE_INFINITY);
   const setupMs = (setupOf(subject, experiences.moves) ?? SETUP_MS) + (diskBytes / rate) * 1000;
-  const pace = underWay ? PACE_UNDER_WAY : (paceBy(subject, experiences.moves) ?? GUESSED_PACE);
+  const pace = underWay
+    ? PACE_UNDER_WAY
+    : ((profile && rehearsedPace(profile)) ?? paceBy(subject, experiences.moves) ?? GUESSED_PACE);
   const unlearned = forecastMove({
     ...{ totalPages, profile, pace, way, costs, limits, setupMs },
     laneRates: laneRatesOf(subject, experiences.moves),
@@ -194,8 +196,13 @@ function knownGuest(
     return { profile: undefined, underWay: false, text };
   }
   const underWay = newest === seen;
-  const text = `dirty pages as in ${underWay ? 'its last move' : 'its profile'}, ${newest.time}`;
+  const where = underWay ? 'its last move' : sourceOf(newest);
+  const text = `dirty pages as in ${where}, ${newest.time}`;
   return { profile: { ...newest, ...content }, underWay, text };
+}
+
+function sourceOf({ method }: GuestProfile): string {
+  return method === 'rehearsal' ? 'its rehearsal' : 'its profile';
 }
 
 /** @param kept a guest's newest profile. @throws whatever; then there is none, as when it is of another guest */
@@ -230,5 +237,5 @@ export function measuredInWords(way: Way, profile: GuestProfile | undefined): st
   const memory = formatSize(profile.totalPages * PAGE_SIZE);
   return profile.ms === 0
     ? `${link}; a paused guest dirties nothing`
-    : `${link}; dirty pages of ${memory} as in its profile, ${profile.time}, over ${formatDuration(profile.ms)}`;
+    : `${link}; dirty pages of ${memory} as in ${sourceOf(profile)}, ${profile.time}, over ${formatDuration(profile.ms)}`;
 }

@@ -101,5 +101,6 @@ function lookForProfile(
   if (kept === undefined) return missing('how the guest dirties its memory was not looked at');
   if (!isOfGuest(kept, totalPages))
     return missing(`the guest had ${formatSize(kept.totalPages * PAGE_SIZE)} of memory then`);
-  return [ok(`taken ${kept.time}, over ${formatDuration(kept.ms)}`), kept];
+  const how = kept.method === 'rehearsal' ? 'rehearsed' : 'taken';
+  return [ok(`${how} ${kept.time}, over ${formatDuration(kept.ms)}`), kept];
 }

@@ -141,8 +141,14 @@ export class MoveWatch {
       setupMs: this.#setupMs,
       way: this.#way,
       seen: this.#seen,
-      pace: this.#profile && paceOf(this.#profile, this.#windows),
+      pace: this.#pace,
     };
+  }
+
+  /** A rehearsal has seen the guest as if it were moved: it teaches nothing about other profiles. */
+  get #pace(): number | undefined {
+    if (this.#profile === undefined || this.#profile.method === 'rehearsal') return undefined;
+    return paceOf(this.#profile, this.#windows);
   }
 
   get #way(): KnownWay | undefined {
