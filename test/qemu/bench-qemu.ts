@@ -67,7 +67,7 @@ async function migrate(
   clearTimeout(timer);
   const { status: end, 'error-desc': why } =
     await source.execute<Record<string, unknown>>('query-migrate');
-  if (end === 'cancelled') throw new GivenUp(`did not converge in ${timeoutMs} ms`);
+  if (end === 'cancelled') throw new GivenUp(`did not converge in ${timeoutMs! / 1000} s`);
   if (end !== 'completed') throw new Error(`QEMU's own migration ${end}: ${why}`);
   while (!(await destination.execute<{ running: boolean }>('query-status')).running)
     await sleep(POLL_MS);

@@ -206,7 +206,7 @@ function print(): void {
       ...each,
       method: each.method.name,
     });
-    const busy = { memoryMiB: busyMiB, ...LIMITS, moves: busyMoves.map(named) };
+    const busy = { ...busyShape(busyMiB), ...LIMITS, moves: busyMoves.map(named) };
     const all = { machine, sizeBytes, moves: moves.map(named), busy, figures };
     process.stdout.write(`${JSON.stringify(all)}\n`);
     return;
