@@ -4,26 +4,34 @@ import { ControlClient } from '../../lib/cli/client.ts';
 import type { MigrationRequest, MigrationView } from '../../lib/migration/view.ts';
 import { Daemon, runCommand } from '../e2e/daemon.ts';
 import { RAM_BLOCK } from './bench-machine.ts';
-import type { Bed, Method, Mover } from './bench-method.ts';
+import { type Bed, GivenUp, type Method, type Mover } from './bench-method.ts';
 
 const GUEST = 'vm1';
-/** QEMU's default downtime-limit. */
-const PAUSE_BELOW_MS = 300;
-/** A benchmark is no place to roll back. */
-const ROOMY_MS = 10_000;
+/** QEMU's default downtime-limit; and a benchmark of guests that stand still is no place to roll back. */
+const ROOMY: Limits = { maxSuspendMs: 10_000, pauseBelowMs: 300 };
 
 type Side = 'source' | 'destination';
 /** The sender's certificate is for this name. */
 const SENDER = 'source.bench';
 
-/** Both agents as they are when nothing else is said. */
-export function byGodwit(placement: 'direct' | 'stream', security?: 'tls'): Method {
-  const memory = placement === 'direct' ? 'file' : 'anonymous';
-  const name = `Godwit ${placement}${security === 'tls' ? ', TLS' : ''}`;
-  return { name, memory, open: (bed) => startAgents(bed, security === 'tls') };
+type Limits = MigrationRequest['limits'];
+
+interface GodwitOptions {
+  readonly secure?: boolean;
+  readonly limits?: Limits;
 }
 
-async function startAgents(bed: Bed, secure: boolean): Promise<Mover> {
+/** Both agents as they are when nothing else is said. */
+export function byGodwit(placement: 'direct' | 'stream', options: GodwitOptions = {}): Method {
+  const memory = placement === 'direct' ? 'file' : 'anonymous';
+  const name = `Godwit ${placement}${options.secure ? ', TLS' : ''}`;
+  return { name, memory, open: (bed) => startAgents(bed, options) };
+}
+
+async function startAgents(
+  bed: Bed,
+  { secure = false, limits = ROOMY }: GodwitOptions,
+): Promise<Mover> {
   const { dir, network, source, destination } = bed;
   const ram = destination.ram ? [{ block: RAM_BLOCK, file: destination.ram }] : [];
   const definitions = {
@@ -47,7 +55,7 @@ async function startAgents(bed: Bed, secure: boolean): Promise<Mover> {
   const client = new ControlClient(path.join(dir, 'source.sock'), 'agent-send');
   return {
     pids: daemons.map((daemon) => daemon.process.pid!),
-    move: () => migrate(client, network.address, recv.port!),
+    move: () => migrate(client, { host: network.address, port: recv.port!, limits }),
     end: async () => {
       await Promise.all(daemons.map((daemon) => daemon.end()));
     },
@@ -78,17 +86,20 @@ function define(dir: string, side: string, definition: object): string {
   return definitions;
 }
 
-async function migrate(client: ControlClient, host: string, port: number): Promise<void> {
+async function migrate(
+  client: ControlClient,
+  terms: Pick<MigrationRequest, 'host' | 'port' | 'limits'>,
+): Promise<void> {
   const request: MigrationRequest = {
     guest: GUEST,
-    ...{ host, port },
+    ...terms,
     policy: 'contract',
-    limits: { maxSuspendMs: ROOMY_MS, pauseBelowMs: PAUSE_BELOW_MS },
     compression: 'auto',
     verify: false,
   };
   const { id } = await client.request<MigrationView>('POST', '/migrations', request);
   let last: MigrationView | undefined;
   for await (const view of client.events(id)) last = view;
+  if (last?.outcome === 'aborted') throw new GivenUp(last.message);
   if (last?.outcome !== 'completed') throw new Error(`Godwit ${last?.outcome}: ${last?.message}`);
 }

@@ -4,6 +4,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { QmpClient } from '../../lib/guest/qemu/qmp.ts';
 import { until } from '../e2e/hosts.ts';
+import type { Qemu } from './bench-method.ts';
 import { qemuProgram } from './guest/installed.ts';
 
 /** Name of the RAM block, with and without a file for it. */
@@ -25,8 +26,7 @@ export interface MachineOptions {
  * A QEMU whose guest does nothing: the firmware finds no disk to boot from and halts the processor.
  * To QEMU it is a guest that runs.
  */
-export class Machine {
-  /** On a monitor that the agents do not use. */
+export class Machine implements Qemu {
   qmp!: QmpClient;
   readonly monitor: string;
   readonly process: ChildProcess;

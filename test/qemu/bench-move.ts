@@ -46,12 +46,7 @@ export async function move(method: Method, options: MoveOptions): Promise<Costs>
 }
 
 async function prepare(method: Method, { network, content, cleanup }: MoveOptions): Promise<Bed> {
-  const newDir = (parent: string) => {
-    const dir = fs.mkdtempSync(path.join(parent, 'godwit-bench-'));
-    cleanup.defer(() => fs.rmSync(dir, { recursive: true }));
-    return dir;
-  };
-  const [dir, memoryDir] = [newDir(os.tmpdir()), newDir('/dev/shm')];
+  const [dir, memoryDir] = [newDir(cleanup), newDir(cleanup, '/dev/shm')];
   const memoryBytes = fs.statSync(content).size;
   const start = (side: 'source' | 'destination', ram: string | undefined) => {
     const place = path.join(dir, side);
@@ -70,11 +65,19 @@ async function prepare(method: Method, { network, content, cleanup }: MoveOption
   return { dir, network, source, destination: await start('destination', arrival) };
 }
 
-async function measure({ network, source, destination }: Bed, mover: Mover): Promise<Costs> {
+/** A directory that goes with what is cleaned up. */
+export function newDir(cleanup: Cleanup, parent = os.tmpdir()): string {
+  const dir = fs.mkdtempSync(path.join(parent, 'godwit-bench-'));
+  cleanup.defer(() => fs.rmSync(dir, { recursive: true }));
+  return dir;
+}
+
+/** Stops for nothing while the guest moves: who listens to it hears it in time. */
+export async function measure({ source, destination }: Bed, mover: Mover): Promise<Costs> {
   const watch = new SuspensionWatch(source.qmp);
   watch.watchDestination(destination.qmp);
   const pids = [source.process.pid!, destination.process.pid!, ...mover.pids];
-  const wire = wireBytes(network.source);
+  const wire = wireBytes(destination.process.pid!); // the source may be gone at the end
   const processor = processorSeconds(pids);
   const started = performance.now();
   await mover.move();
@@ -83,7 +86,7 @@ async function measure({ network, source, destination }: Bed, mover: Mover): Pro
   return {
     seconds,
     processorSeconds: processorSeconds(pids) - processor,
-    wireBytes: wireBytes(network.source) - wire,
+    wireBytes: wireBytes(destination.process.pid!) - wire,
     suspensionMs: watch.eventsMs!,
   };
 }

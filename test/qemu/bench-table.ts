@@ -11,8 +11,9 @@ export function median(values: readonly number[]): number {
   return (sorted[middle - 1]! + sorted[middle]!) / 2;
 }
 
-/** Median, lowest and highest: `1.52 (1.49 to 1.70)`. */
+/** Median, lowest and highest: `1.52 (1.49 to 1.70)`; a dash of none. */
 export function spread(values: readonly number[]): string {
+  if (values.length === 0) return '–';
   const range = `${digits(Math.min(...values))} to ${digits(Math.max(...values))}`;
   return values.length === 1 ? digits(values[0]!) : `${digits(median(values))} (${range})`;
 }

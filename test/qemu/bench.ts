@@ -2,8 +2,9 @@
  * `npm run bench:qemu [-- --quick] [--only TEXT] [--size SIZE] [--repeats N] [--runs N] [--json]`
  *
  * One guest moved by QEMU itself and by Godwit, in turn, so that a machine that changes its speed
- * changes it for all of them; medians and ratios count. Measures; judges nothing and fails on nothing
- * but a broken migration. With --quick everything is tried once and small: it shows that the benchmark
+ * changes it for all of them; medians and ratios count: a guest that stands still, and at 1 Gbit/s
+ * (`--only busy`) one that writes memory. Measures; judges nothing and fails on nothing but a broken
+ * migration. With --quick everything is tried once and small: it shows that the benchmark
  * works, and no more. Needs root (network namespaces) and what the tests with QEMU need.
  */
 import fs from 'node:fs';
@@ -13,13 +14,24 @@ import { formatSize, parseCount, parseSize } from '../../lib/units.ts';
 import { gigabit, noGigabit } from '../bench/network.ts';
 import type { Network } from '../e2e/hosts.ts';
 import { twoNamespaces } from '../e2e/namespaces.ts';
+import { type BusyCosts, busyShape, LIMITS, moveBusy, PAGES_PER_SECOND } from './bench-busy.ts';
 import { Cleanup } from './bench-cleanup.ts';
 import { writeContent } from './bench-content.ts';
-import { type Costs, move } from './bench-move.ts';
+import { GivenUp, type Method } from './bench-method.ts';
+import { type Costs, move, newDir } from './bench-move.ts';
 import { parserRate, recordedStream } from './bench-parser.ts';
 import { BEAT_MS, idleSuspension } from './bench-suspension.ts';
 import { digits, inWords, median, spread, type Target, table } from './bench-table.ts';
-import { DIRECT, METHODS, type NetworkName, type Result, targetsOf } from './bench-targets.ts';
+import {
+  BUSY_METHODS,
+  type BusyResult,
+  busyTargetsOf,
+  DIRECT,
+  METHODS,
+  type NetworkName,
+  type Result,
+  targetsOf,
+} from './bench-targets.ts';
 import { whyNoQemu } from './guest/installed.ts';
 
 const { values: given } = parseArgs({
@@ -37,6 +49,8 @@ const repeats = count(given.repeats ?? (given.quick ? '1' : '3'), '--repeats');
 const runs = count(given.runs ?? (given.quick ? '1' : '10'), '--runs');
 const size = given.size ?? (given.quick ? '64MiB' : '1GiB');
 const sizeBytes = parseSize(size, '--size', { min: 64 << 20 });
+/** Of the busy guest, MiB. */
+const busyMiB = given.quick ? 128 : 512;
 const isWanted = (what: string) => what.includes(given.only);
 const say = (text: string) => process.stderr.write(`${text}\n`);
 
@@ -57,10 +71,12 @@ interface Figure {
 const cleanup = new Cleanup();
 cleanup.endOnSignal();
 const results: Result[] = [];
+const busyResults: BusyResult[] = [];
 const figures: Figure[] = [];
 try {
   results.push(...(await moves('unlimited', twoNamespaces)));
   results.push(...(await moves('1 Gbit/s', limited)));
+  busyResults.push(...(await busyMoves()));
   figures.push(...(await fixedPart()));
   figures.push(...parser());
   figures.push(...(await suspension('direct', 'files')));
@@ -75,7 +91,7 @@ async function moves(name: NetworkName, open: () => Network & { close(): void })
   const results = wanted.map((method) => ({ network: name, method, costs: [] as Costs[] }));
   if (results.length === 0) return [];
   await using part = cleanup.part();
-  const content = newContent(part);
+  const content = newContent(part, sizeBytes);
   const network = open();
   part.defer(() => network.close());
   for (let i = 1; i <= repeats; i++)
@@ -83,6 +99,32 @@ async function moves(name: NetworkName, open: () => Network & { close(): void })
       const cost = await move(method, { network, content, cleanup: part });
       costs.push(cost);
       say(`${name}: ${method.name}, ${i} of ${repeats}: ${digits(cost.seconds)} s`);
+    }
+  return results;
+}
+
+/** A guest that writes memory while it moves, at 1 Gbit/s. */
+async function busyMoves(): Promise<BusyResult[]> {
+  const nameOf = ({ name }: Method) => `busy guest, 1 Gbit/s: ${name}`;
+  const wanted = BUSY_METHODS.filter((method) => isWanted(nameOf(method)));
+  const results = wanted.map((method) => ({
+    method,
+    costs: [] as BusyCosts[],
+    givenUp: [] as string[],
+  }));
+  if (results.length === 0) return [];
+  await using part = cleanup.part();
+  const content = newContent(part, busyMiB << 20);
+  const network = limited();
+  part.defer(() => network.close());
+  const options = { network, content, shape: busyShape(busyMiB), cleanup: part };
+  for (let i = 1; i <= repeats; i++)
+    for (const result of results) {
+      const moved = await moveBusy(result.method, options);
+      if (moved instanceof GivenUp) result.givenUp.push(moved.message);
+      else result.costs.push(moved);
+      const end = moved instanceof GivenUp ? moved.message : `${digits(moved.seconds)} s`;
+      say(`${nameOf(result.method)}, ${i} of ${repeats}: ${end}`);
     }
   return results;
 }
@@ -108,15 +150,13 @@ async function fixedPart(): Promise<Figure[]> {
 }
 
 function newFile(part: Cleanup): string {
-  const dir = fs.mkdtempSync('/dev/shm/godwit-bench-');
-  part.defer(() => fs.rmSync(dir, { recursive: true }));
-  return `${dir}/content`;
+  return `${newDir(part, '/dev/shm')}/content`;
 }
 
-function newContent(part: Cleanup): string {
+function newContent(part: Cleanup, bytes: number): string {
   const file = newFile(part);
-  say(`filling ${formatSize(sizeBytes)} of guest memory`);
-  writeContent(file, sizeBytes);
+  say(`filling ${formatSize(bytes)} of guest memory`);
+  writeContent(file, bytes);
   return file;
 }
 
@@ -158,14 +198,23 @@ function print(): void {
   const cpu = os.cpus()[0]?.model.trim();
   const machine = `${cpu}, ${os.availableParallelism()} cores, Node ${process.version}, QEMU 10.0`;
   const moves = results.map((result) => ({ ...result, targets: targetsOf(result, results) }));
+  const busyMoves = busyResults.map((result) => {
+    return { ...result, targets: busyTargetsOf(result, busyResults) };
+  });
   if (given.json) {
-    const named = moves.map((each) => ({ ...each, method: each.method.name }));
-    process.stdout.write(`${JSON.stringify({ machine, sizeBytes, moves: named, figures })}\n`);
+    const named = <T extends { method: Method }>(each: T) => ({
+      ...each,
+      method: each.method.name,
+    });
+    const busy = { ...busyShape(busyMiB), ...LIMITS, moves: busyMoves.map(named) };
+    const all = { machine, sizeBytes, moves: moves.map(named), busy, figures };
+    process.stdout.write(`${JSON.stringify(all)}\n`);
     return;
   }
   process.stdout.write(`\n${machine}; median (lowest to highest)\n`);
   const size = formatSize(sizeBytes);
   if (moves.length > 0) process.stdout.write(`\nguest of ${size}\n\n${movesTable(moves)}`);
+  if (busyMoves.length > 0) process.stdout.write(busyTable(busyMoves));
   if (figures.length > 0) process.stdout.write(`\n${figuresTable()}`);
 }
 
@@ -180,6 +229,29 @@ function movesTable(moves: readonly (Result & { targets: readonly Target[] })[])
     inWords(targets),
   ]);
   return table(head, rows);
+}
+
+function busyTable(moves: readonly (BusyResult & { targets: readonly Target[] })[]): string {
+  const head = ['method', 'moved', 'wall, s', 'wire, MB', 'CPU, s', 'suspension, ms'];
+  const rows = moves.map(({ method, costs, givenUp, targets }) => {
+    const of = (figure: (cost: BusyCosts) => number) => spread(costs.map(figure));
+    return [
+      method.name,
+      [`${costs.length} of ${costs.length + givenUp.length}`, ...givenUp].join('; '),
+      of(({ seconds }) => seconds),
+      of(({ wireBytes }) => wireBytes / 1e6),
+      of(({ processorSeconds }) => processorSeconds),
+      of(({ suspensionMs }) => suspensionMs),
+      of(({ gapMs }) => gapMs),
+      of(({ pagesPerSecond }) => pagesPerSecond),
+      inWords(targets),
+    ];
+  });
+  const { maxSuspendMs, timeoutMs } = LIMITS;
+  const title =
+    `\nguest of ${busyMiB} MiB that writes ${PAGES_PER_SECOND} pages/s over a quarter of it, 1 Gbit/s; ` +
+    `suspension of at most ${maxSuspendMs} ms, given up after ${timeoutMs / 1000} s\n\n`;
+  return title + table([...head, 'gap, ms', 'guest wrote, pages/s', 'target'], rows);
 }
 
 function figuresTable(): string {

@@ -13,6 +13,12 @@ export interface LinuxGuestOptions extends Omit<SiteOptions, 'origin'> {
   readonly qemu?: QemuVersion;
   /** The guest to be migrated into this QEMU, which waits for it with `-incoming defer -S`. */
   readonly origin?: LinuxGuest;
+  /** With `origin`: it runs as soon as it has come, without being told (no `-S`). */
+  readonly runsOnArrival?: boolean;
+  /** The command that puts QEMU into its network namespace. */
+  readonly prefix?: readonly string[];
+  /** Fills the RAM file, of one node, before the guest boots: what is not zero in memory it does not use. */
+  readonly fill?: (ramFile: string) => void;
 }
 
 /** A QEMU with the Linux test guest. */
@@ -26,17 +32,25 @@ export class LinuxGuest {
 
   /** Starts QEMU and connects to it; `booted` waits for the guest. */
   static async start(options: LinuxGuestOptions = {}): Promise<LinuxGuest> {
-    const { qemu = '10.0', origin, ...rest } = options;
+    const { qemu = '10.0', origin, runsOnArrival = false, prefix = [], fill, ...rest } = options;
     const site = await GuestSite.prepare(origin ? { ...rest, origin: origin.site } : rest);
-    const waiting = origin ? ['-incoming', 'defer', '-S'] : [];
-    const guest = new LinuxGuest(site, qemuProgram(qemu), [...site.arguments, ...waiting]);
+    try {
+      fill?.(site.host.ramFiles[0]!);
+    } catch (error) {
+      await site.remove();
+      throw error;
+    }
+    const waiting = origin ? ['-incoming', 'defer', ...(runsOnArrival ? [] : ['-S'])] : [];
+    const command = [...prefix, qemuProgram(qemu), ...site.arguments, ...waiting];
+    const guest = new LinuxGuest(site, command);
     await guest.#connect();
     return guest;
   }
 
-  private constructor(site: GuestSite, program: string, args: readonly string[]) {
+  private constructor(site: GuestSite, command: readonly string[]) {
     this.site = site;
-    this.process = spawn(program, [...args, ...ASKED_ON_STDIO], { stdio: 'pipe' });
+    const [program, ...args] = [...command, ...ASKED_ON_STDIO];
+    this.process = spawn(program!, args, { stdio: 'pipe' });
     this.process.stderr!.on('data', (text) => {
       this.log += text;
     });
