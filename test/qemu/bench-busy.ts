@@ -1,3 +1,4 @@
+import path from 'node:path';
 import type { Network } from '../e2e/hosts.ts';
 import type { Cleanup } from './bench-cleanup.ts';
 import { copyContent } from './bench-content.ts';
@@ -96,7 +97,9 @@ async function prepare(method: Method, { network, shape, content, cleanup }: Bus
     prefix: network.destination,
   });
   const ends = { source: qemuOf(source), destination: qemuOf(destination) };
-  const bed: Bed = { dir: newDir(cleanup), network, ...ends };
+  const { ram } = ends.destination;
+  const memoryDir = ram === undefined ? newDir(cleanup, '/dev/shm') : path.dirname(ram);
+  const bed: Bed = { dir: newDir(cleanup), memoryDir, network, ...ends };
   return { source, destination, bed };
 }
 

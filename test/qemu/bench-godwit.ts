@@ -32,7 +32,7 @@ async function startAgents(
   bed: Bed,
   { secure = false, limits = ROOMY }: GodwitOptions,
 ): Promise<Mover> {
-  const { dir, network, source, destination } = bed;
+  const { dir, memoryDir, network, source, destination } = bed;
   const ram = destination.ram ? [{ block: RAM_BLOCK, file: destination.ram }] : [];
   const definitions = {
     source: define(dir, 'source', { qmp: source.monitor }),
@@ -43,7 +43,7 @@ async function startAgents(
     ...(secure ? keysOf(bed, side) : ['--insecure']),
     ...['--socket', path.join(dir, `${side}.sock`), '--guest-dir', dir],
     ...['--definitions', definitions[side], '--state-dir', path.join(dir, `${side}-state`)],
-    ...['--host-dir', path.join(dir, `${side}-host`)],
+    ...['--host-dir', path.join(dir, `${side}-host`), '--ram-dir', memoryDir],
   ];
   const listen = ['--listen', `${network.address}:0`, ...(secure ? ['--allow-peer', SENDER] : [])];
   const recv = new Daemon('agent-recv', [...common('destination'), ...listen], {

@@ -16,6 +16,8 @@ export interface Qemu {
 export interface Bed {
   /** For whatever else is needed. */
   readonly dir: string;
+  /** The same in memory, with the destination's RAM file. */
+  readonly memoryDir: string;
   readonly network: Network;
   readonly source: Qemu;
   readonly destination: Qemu;

@@ -62,7 +62,7 @@ async function prepare(method: Method, { network, content, cleanup }: MoveOption
   copyContent(content, files[0]!);
   const source = await start('source', files[0]);
   const arrival = method.memory === 'file' ? files[1] : undefined;
-  return { dir, network, source, destination: await start('destination', arrival) };
+  return { dir, memoryDir, network, source, destination: await start('destination', arrival) };
 }
 
 /** A directory that goes with what is cleaned up. */
