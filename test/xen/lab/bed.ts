@@ -102,7 +102,8 @@ export class Bed {
     if (pids.length === 0) return;
     await host.run(`kill -${signal} ${pids.join(' ')}`);
     if (signal !== 'KILL' && signal !== 'TERM') return;
-    const lives = pids.map((pid) => `kill -0 ${pid}`).join(' || ');
+    // One whose parent stands still has ended, and stays as a zombie.
+    const lives = pids.map((pid) => `grep -qs '^State:.[^Z]' /proc/${pid}/status`).join(' || ');
     await host.until(`! { ${lives}; }`, `${victim} ends`);
   }
 
