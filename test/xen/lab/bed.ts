@@ -84,8 +84,11 @@ export class Bed {
 
   /** Resolves when agent-send holds the guest, ready to be moved. */
   async holds(): Promise<void> {
-    const held = `ask send /migrations | grep -q '"action":"hold"'`;
-    await this.source.until(held, 'the guest is held');
+    const isHeld = async () =>
+      (await viewsOf(this.source, 'send')).some(
+        ({ phase, verdict }) => phase !== 'ended' && verdict?.action === 'hold',
+      );
+    await until(isHeld, 'the guest is held');
   }
 
   /** The migration that the source has begun last. */

@@ -70,9 +70,10 @@ export const HELD: readonly Scenario[] = [
         if (victim === 'agent-recv') await bed.startAgent(bed.destination, 'recv');
         if (victim === 'agent-send') await bed.startAgent(source, 'send');
         assert.notEqual(await move.ended(), 0, `${victim}: it has moved\n${move.said}`);
+        const why = `${victim}:\n${move.said}\n${await bed.logs()}`;
         // Of a helper that is gone xl knows nothing: it would resume the guest, which does not stand.
-        if (victim.includes('helper')) assert.match(move.said, /not suspended/, victim);
-        else assert.doesNotMatch(move.said, /Resumed OK|resuming at sender/, victim);
+        if (victim.includes('helper')) assert.match(move.said, /not suspended/, why);
+        else assert.doesNotMatch(move.said, /Resumed OK|resuming at sender/, why);
         await bed.mustRunAt(source);
         notes.push(`${victim} ${gap(bed)}`);
       }
