@@ -33,22 +33,28 @@ export function start(agent: Agent, args: readonly string[], cwd = root): Runnin
 export function watch(child: ChildProcess): Running {
   const streams = { stdout: '', stderr: '' };
   const printed = () => `${streams.stdout}${streams.stderr}`;
-  let wake = () => {};
+  let hasEnded = false;
+  let waiting: (() => void)[] = [];
+  const wake = () => {
+    const woken = waiting;
+    waiting = [];
+    for (const resolve of woken) resolve();
+  };
   for (const name of ['stdout', 'stderr'] as const)
     child[name]!.setEncoding('utf8').on('data', (piece: string) => {
       streams[name] += piece;
       wake();
     });
+  // Not at its exit: what it has printed may still be on its way then.
   const ended = once(child, 'close').then(([code]) => {
+    hasEnded = true;
     wake();
     return { code, ...streams };
   });
   const saw = async (text: string) => {
     while (!printed().includes(text)) {
-      if (child.exitCode !== null) throw new Error(`it ended: ${streams.stderr}`);
-      await new Promise<void>((resolve) => {
-        wake = resolve;
-      });
+      if (hasEnded) throw new Error(`it ended: ${streams.stderr}`);
+      await new Promise<void>((resolve) => waiting.push(resolve));
     }
   };
   return { child, ended, saw, printed };

@@ -99,6 +99,11 @@ describe('agent-recv', () => {
       const args = ['migrate', 'vm1', `127.0.0.2:${port}`, ...limit, '--socket', sender];
       expect(await run('agent-send', ...args)).toMatchObject({ code: EXIT.completed, stderr: '' });
     } finally {
+      // Who could still write there has ended before it goes.
+      for (const { child, ended } of started.splice(0)) {
+        child.kill('SIGTERM');
+        await ended;
+      }
       killIfThere(guest.pid);
       for (const file of fs.readdirSync(ramDir))
         killIfThere(Number(/-(\d+)-\d+-[0-9a-f]+\.ram$/.exec(file)?.[1]));

@@ -6,6 +6,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { EXIT } from '../../lib/exit.ts';
 import { ControlClient } from '../../lib/guest/simulated/control-client.ts';
 import { type Running, root, start, watch } from '../cli/run.ts';
+import { until } from './daemon.ts';
 
 /**
  * The migration that README shows: its commands, in its order, print what it says they print, but for
@@ -34,6 +35,7 @@ afterAll(async () => {
   for (const socket of guests.filter((file) => fs.existsSync(file))) {
     const guest = await ControlClient.connect(socket, 'vm1').catch(() => undefined);
     await guest?.execute('quit').catch(() => {}); // it is gone before it can answer
+    await until(() => !fs.existsSync(socket), 'the guest has ended'); // it removes that itself
   }
   for (const { child, ended } of running) {
     child.kill('SIGTERM');
