@@ -60,7 +60,8 @@ test('the source of a guest that runs here was fenced: it is told when it is bac
   await fence('n1');
   await until(() => tools.calls.length === 3, 'the resource is handed back');
   expect(tools.calls[0]).toBe('--refresh -r web1');
-  expect(hosts.recv.log).toMatch(/n1 was fenced at .* \(by n9\)/);
+  const fenced = /n1 was fenced at .* \(by n9\)/;
+  await until(() => fenced.test(hosts.recv.log), 'agent-recv says why');
   expect(await dilemma('recv', id)).not.toHaveProperty('fenced');
   await hosts.startSend();
   const ended = async () =>

@@ -4,7 +4,7 @@ import path from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { promtool, titled } from '../api/promtool.ts';
 import { root } from '../cli/run.ts';
-import { Hosts } from './hosts.ts';
+import { Hosts, until } from './hosts.ts';
 
 /** Metrics of daemons that have moved a guest, as Prometheus would get them. */
 
@@ -27,12 +27,15 @@ beforeAll(async () => {
   await hosts.boot();
   expect(await hosts.migrate('--max-suspend-time', '20s')).toMatchObject({ outcome: 'completed' });
   await fetch(`http://127.0.0.1:${hosts.port}/`).catch(() => {}); // turned away
+  const ended = /^godwit_migrations_total\{outcome="completed"\} 1$/m;
+  const received = async () => ended.test(await (await fetch(urlOf('recv'))).text());
+  await until(received, 'it has ended for the receiver, too');
   for (const agent of ['send', 'recv'] as const) {
     const response = await fetch(urlOf(agent));
     expect(response.headers.get('content-type')).toBe('text/plain; version=0.0.4; charset=utf-8');
     texts[agent] = await response.text();
   }
-}, 100_000);
+});
 afterAll(async () => {
   await hosts.end();
   fs.rmSync(dir, { recursive: true });

@@ -488,14 +488,15 @@ describe('connectTo', () => {
   });
 
   it('names a refusal', async () => {
-    const server = createServer().listen(0, '127.0.0.1');
+    const here = '127.77.7.7'; // where nobody else listens: the port stays free
+    const server = createServer().listen(0, here);
     await once(server, 'listening');
     const { port } = server.address() as AddressInfo;
     server.close();
     await once(server, 'close');
-    await expect(open('127.0.0.1', port).connection).rejects.toMatchObject({
+    await expect(open(here, port).connection).rejects.toMatchObject({
       code: 'connect-refused',
-      message: `127.0.0.1 refuses port ${port}: is the agent running there?`,
+      message: `${here} refuses port ${port}: is the agent running there?`,
     });
   });
 
