@@ -96,7 +96,7 @@ describe.each<[Side, ConnectionKind, bound: number]>([
   ['sender', 'control', 32 + 1024 * 1024 + 1024 * 1024],
   ['receiver', 'control', 32 + 65536],
   ['sender', 'data', 32 + 8192 + 1024 * 1024 + 65536],
-  ['receiver', 'data', 32 + 4096],
+  ['receiver', 'data', 32 + 4096 + 4096],
 ])('decoder for the %s of a %s connection', (from, connection, bound) => {
   it('yields a valid stream whatever the cuts', () => {
     fc.assert(
