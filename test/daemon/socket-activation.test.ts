@@ -20,12 +20,13 @@ const serve = (...more: string[]) => [
 ];
 
 const started: Running[] = [];
-afterEach(async () => {
+async function endDaemons(): Promise<void> {
   for (const { child, ended } of started.splice(0)) {
     if (child.exitCode === null) child.kill('SIGKILL');
     await ended;
   }
-});
+}
+afterEach(endDaemons);
 afterAll(() => fs.rmSync(dir, { recursive: true }));
 
 /** Starts agent-recv with the descriptor as fd 3; the launcher's pid becomes the daemon's. */
@@ -99,11 +100,7 @@ describe('agent-recv', () => {
       const args = ['migrate', 'vm1', `127.0.0.2:${port}`, ...limit, '--socket', sender];
       expect(await run('agent-send', ...args)).toMatchObject({ code: EXIT.completed, stderr: '' });
     } finally {
-      // Who could still write there has ended before it goes.
-      for (const { child, ended } of started.splice(0)) {
-        child.kill('SIGTERM');
-        await ended;
-      }
+      await endDaemons(); // which could still write there
       killIfThere(guest.pid);
       for (const file of fs.readdirSync(ramDir))
         killIfThere(Number(/-(\d+)-\d+-[0-9a-f]+\.ram$/.exec(file)?.[1]));

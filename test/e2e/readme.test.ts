@@ -35,12 +35,13 @@ afterAll(async () => {
   for (const socket of guests.filter((file) => fs.existsSync(file))) {
     const guest = await ControlClient.connect(socket, 'vm1').catch(() => undefined);
     await guest?.execute('quit').catch(() => {}); // it is gone before it can answer
-    await until(() => !fs.existsSync(socket), 'the guest has ended'); // it removes that itself
   }
   for (const { child, ended } of running) {
     child.kill('SIGTERM');
     await ended;
   }
+  for (const socket of guests) // which a guest removes itself
+    await until(() => !fs.existsSync(socket), 'the guest has ended');
   fs.rmSync(dir, { recursive: true });
 });
 
